@@ -1,0 +1,518 @@
+"""Experiments as data: what is trained, how it is scored, and the card that says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from sepkit import datasets, metrics, parameters, separation
+from sepkit.datasets import SOURCES, Track
+from sepkit.errors import DatasetError, ParameterError, SepkitError
+from sepkit.losses import ALPHA, BETA, GAMMA
+from sepkit.metrics import METRICS
+
+MODES = ("report", "song")
+"""The report's own procedure, segment by segment; whole song with overlapping contexts."""
+
+MEASURES = ("report", "museval")
+"""The report's one-tap scores over the whole song; BSS Eval 4 of museval."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training, as data.
+
+    Parameters
+    ----------
+    name : str
+        Its name; that of its weight file too.
+    description : str
+        What it shows.
+    channels : int
+        Channels of the network; one takes the left channel.
+    block_size, block_step, epochs, repetitions : int
+        The schedule (`sepkit.training.report_schedule`).
+    batch_size : int
+        Segments a step.
+    learning_rate, rho, epsilon : float
+        Of Adadelta.
+    alpha, beta, gamma : float
+        Weights of the loss (`sepkit.losses.report_loss`).
+    """
+
+    name: str
+    description: str
+    channels: int = 1
+    block_size: int = 10
+    block_step: int = 5
+    epochs: int = 10
+    repetitions: int = 3
+    batch_size: int = 32
+    learning_rate: float = 0.01
+    rho: float = 0.95
+    epsilon: float = 1.0
+    alpha: float = ALPHA
+    beta: float = BETA
+    gamma: float = GAMMA
+
+
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (
+        Experiment("experiment1", "The report's main network: one channel, the left one."),
+        Experiment("experiment2", "The report's second network: both channels.", channels=2),
+    )
+}
+
+
+def get_experiment(name: str) -> Experiment:
+    """Find an experiment by its name.
+
+    Parameters
+    ----------
+    name : str
+        A key of `EXPERIMENTS`.
+
+    Returns
+    -------
+    Experiment
+        The experiment.
+
+    Raises
+    ------
+    ParameterError
+        When there is none of that name.
+    """
+    if name not in EXPERIMENTS:
+        raise ParameterError(f"experiment {name!r}: unknown; use one of {', '.join(EXPERIMENTS)}")
+    return EXPERIMENTS[name]
+
+
+def load_tracks(
+    dataset: str, *, split: str = "test", root: str | os.PathLike | None = None
+) -> list[Track]:
+    """List the songs of a data set by its name.
+
+    Parameters
+    ----------
+    dataset : str
+        example, dsd100, musdb18, open-stems, or the path of a folder with stems.
+    split : str
+        test, or dev (DSD100), train or validation (MUSDB18); the others have no splits.
+    root : str or Path, optional
+        Folder of the whole DSD100 or MUSDB18.
+
+    Returns
+    -------
+    list of Track
+        The songs.
+
+    Raises
+    ------
+    DatasetError
+        When the data set is unknown or not there.
+    """
+    if dataset == "example":
+        return [datasets.example()]
+    if dataset == "dsd100":
+        return datasets.dsd100(split, root)
+    if dataset == "musdb18":
+        return datasets.musdb18(split, root)
+    if dataset == "open-stems":
+        return datasets.open_stems()
+    if Path(dataset).is_dir():
+        return datasets.folder(dataset)
+    raise DatasetError(
+        f"data set {dataset!r}: unknown; use example, dsd100, musdb18, open-stems, or the path of "
+        "a folder with a folder of stems for each song"
+    )
+
+
+def train(
+    experiment: Experiment,
+    tracks: Sequence[Track],
+    *,
+    seed: int = 0,
+    output: str | os.PathLike = ".",
+    checkpoint: str | os.PathLike | None = None,
+) -> Path:
+    """Train an experiment; write its weights and its card.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What to train.
+    tracks : sequence of Track
+        The songs, in the order in which blocks take them.
+    seed : int
+        Seed of the first values and of the shuffles.
+    output : str or Path
+        Folder for ``NAME.weights.h5`` and ``NAME.json``.
+    checkpoint : str or Path, optional
+        File that holds the state, to go on from after an interruption.
+
+    Returns
+    -------
+    Path
+        The weight file.
+
+    Raises
+    ------
+    SepkitError
+        When the folder cannot be written or the songs do not do.
+    """
+    output = Path(output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SepkitError(
+            f"{output}: cannot be made ({error.strerror}); choose another folder"
+        ) from error
+    if not os.access(output, os.W_OK):
+        raise SepkitError(f"{output}: cannot be written to; choose another folder")
+    import keras
+
+    from sepkit import losses, model, training
+
+    def loss(y_true, y_pred):
+        weights = {"alpha": experiment.alpha, "beta": experiment.beta, "gamma": experiment.gamma}
+        return losses.report_loss(y_true, y_pred, **weights)
+
+    network = model.build_model(channels=experiment.channels, seed=seed)
+    started = time.perf_counter()
+    history = training.fit(
+        network,
+        tracks,
+        schedule=training.report_schedule(
+            len(tracks),
+            size=experiment.block_size,
+            step=experiment.block_step,
+            epochs=experiment.epochs,
+            repetitions=experiment.repetitions,
+        ),
+        optimizer=keras.optimizers.Adadelta(
+            experiment.learning_rate, rho=experiment.rho, epsilon=experiment.epsilon
+        ),
+        loss=loss,
+        batch_size=experiment.batch_size,
+        seed=seed,
+        checkpoint=checkpoint,
+    )
+    values = model.get_parameters(network)
+    path = output / f"{experiment.name}.weights.h5"
+    parameters.save(values, path)
+    card = {
+        "name": experiment.name,
+        "experiment": asdict(experiment),
+        "parameters": parameters.count(values),
+        "seed": seed,
+        "steps": sum(row["steps"] for row in history),
+        "wall_time_seconds": round(time.perf_counter() - started, 1),
+        "date": date.today().isoformat(),
+        "commit": _commit(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "versions": {name: _version(name) for name in ("tensorflow", "keras", "numpy", "sepkit")},
+        "weights_licence": "Trained on songs that are licensed for academic use; "
+        "use the weights accordingly.",
+        "data": _describe(tracks),
+        "history": history,
+        "scores": {},
+    }
+    write_json(card, path.with_name(f"{experiment.name}.json"))
+    return path
+
+
+def _describe(tracks: Sequence[Track]) -> dict:
+    licences = sorted({track.licence for track in tracks})
+    return {
+        "licences": licences,
+        "songs": [
+            {"name": track.name, "licence": track.licence, "sha256": track.sha256()}
+            for track in tracks
+        ],
+    }
+
+
+def _commit() -> str:
+    """Name the commit of the checkout that this runs from, "+" where files differ from it."""
+    folder = Path(__file__).parents[1]
+    try:
+        command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "not a checkout"
+
+
+def _version(package: str) -> str:
+    for name in (package, f"{package}-cpu"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "not installed"
+
+
+def write_json(value: dict, path: str | os.PathLike) -> None:
+    """Write a value as JSON: beside its place, then renamed.
+
+    Parameters
+    ----------
+    value : dict
+        What to write.
+    path : str or Path
+        Where to.
+
+    Raises
+    ------
+    SepkitError
+        When it cannot be written.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+        beside.write_text(text + "\n", encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        raise SepkitError(
+            f"{path}: cannot be written ({error.strerror}); choose another place"
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+# Scores.
+
+
+@dataclass(frozen=True)
+class SongScores:
+    """The scores of one song.
+
+    Parameters
+    ----------
+    name : str
+        The song.
+    report : ndarray of shape (n_channels, 3, 4)
+        SDR, SIR, SAR by source by the report's metrics, for each channel [dB].
+    museval : ndarray of shape (1, 3, 4)
+        The same by museval, over all channels [dB].
+    """
+
+    name: str
+    report: np.ndarray
+    museval: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of a model on some songs, in one mode.
+
+    Parameters
+    ----------
+    mode : {"report", "song"}
+        How the songs were separated.
+    hop : int
+        Frames between contexts, in mode "song".
+    songs : list of SongScores
+        By song.
+    """
+
+    mode: str
+    hop: int
+    songs: list[SongScores] = field(default_factory=list)
+
+    def summary(self, measure: str) -> metrics.Summary:
+        """Put the scores together over songs, and over channels as the report does.
+
+        Parameters
+        ----------
+        measure : {"report", "museval"}
+            Whose scores.
+
+        Returns
+        -------
+        Summary
+            Arrays of shape (3, 4): SDR, SIR, SAR by source.
+        """
+        scores = [getattr(song, measure) for song in self.songs]
+        return metrics.summarize(np.concatenate(scores))
+
+    def as_dict(self) -> dict:
+        """Give the scores in the form of the cards.
+
+        Returns
+        -------
+        dict
+            Mode, hop, summaries and the scores by song, rounded to 0.0001 dB; None for NaN.
+        """
+        result: dict = {"mode": self.mode, "hop": self.hop, "sources": list(SOURCES)}
+        for measure in MEASURES:
+            summary = self.summary(measure)
+            result[measure] = {
+                part: _by_metric(getattr(summary, part))
+                for part in ("mean", "deviation", "median", "n", "dropped")
+            }
+        result["songs"] = [
+            {
+                "name": song.name,
+                "report": [_by_metric(channel) for channel in song.report],
+                "museval": [_by_metric(channel) for channel in song.museval],
+            }
+            for song in self.songs
+        ]
+        return result
+
+
+def _by_metric(values: np.ndarray) -> dict[str, list]:
+    def plain(value) -> float | int | None:
+        if not np.isfinite(value):
+            return None
+        return int(value) if isinstance(value, np.integer) else round(float(value), 4)
+
+    return {name: [plain(v) for v in row] for name, row in zip(METRICS, values, strict=True)}
+
+
+def score_song(
+    track: Track,
+    model: separation.Model,
+    *,
+    mode: str = "song",
+    hop: int = separation.HOP_CONTEXTS,
+) -> SongScores:
+    """Separate one song and score it.
+
+    Parameters
+    ----------
+    track : Track
+        The song.
+    model : str, Path, dict or keras.Model
+        As for `sepkit.separate`. A model of one channel is scored on the left channel.
+    mode : {"song", "report"}
+        How to separate.
+    hop : int
+        Frames between contexts, in mode "song".
+
+    Returns
+    -------
+    SongScores
+        Its scores.
+    """
+    # A copy that forgets the song when this returns: a data set would fill the memory.
+    track = track.excerpt()
+    values = separation.load_parameters(model)
+    channels, _ = parameters.dimensions(values)
+    references = np.stack(list(track.stems.values()))[:, :, :channels]
+    mixture = references.sum(axis=0)
+    stems = separation.separate(mixture, track.rate, model=values, hop=hop, mode=mode)
+    estimates = np.stack(list(stems.values()))
+    return SongScores(
+        name=track.name,
+        report=np.stack(
+            [
+                metrics.report_scores(references[:, :, c], estimates[:, :, c])
+                for c in range(references.shape[2])
+            ]
+        ),
+        museval=metrics.museval_scores(references, estimates, track.rate)[np.newaxis],
+    )
+
+
+def evaluate(
+    model: separation.Model,
+    tracks: Iterable[Track],
+    *,
+    mode: str = "song",
+    hop: int = separation.HOP_CONTEXTS,
+    n_jobs: int = -1,
+) -> Evaluation:
+    """Separate songs and score them, several at once through joblib.
+
+    Parameters
+    ----------
+    model : str, Path, dict or keras.Model
+        As for `sepkit.separate`.
+    tracks : iterable of Track
+        The songs.
+    mode : {"song", "report"}
+        How to separate.
+    hop : int
+        Frames between contexts, in mode "song".
+    n_jobs : int
+        Processes, as joblib counts them; -1 for one a core.
+
+    Returns
+    -------
+    Evaluation
+        Scores by song, in the order of `tracks`.
+    """
+    from joblib import Parallel, delayed
+
+    tracks = list(tracks)
+    values = separation.load_parameters(model)
+    run = Parallel(n_jobs=min(n_jobs, len(tracks)), return_as="generator")
+    jobs = (delayed(score_song)(track, values, mode=mode, hop=hop) for track in tracks)
+    progress = tqdm(run(jobs), total=len(tracks), desc=f"scoring, mode {mode}", unit="song")
+    return Evaluation(mode=mode, hop=hop, songs=list(progress))
+
+
+def format_table(evaluation: Evaluation, measure: str) -> str:
+    """Lay scores out as text: mean and deviation by source.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        The scores.
+    measure : {"report", "museval"}
+        Whose scores.
+
+    Returns
+    -------
+    str
+        A line for each of SDR, SIR and SAR; a line on what was left out, if anything.
+    """
+    summary = evaluation.summary(measure)
+    lines = ["".join([" " * 5, *(f"{source:>14}" for source in SOURCES)])]
+    for i, metric in enumerate(METRICS):
+        cells = (
+            f"{mean:6.2f} ± {deviation:5.2f}"
+            for mean, deviation in zip(summary.mean[i], summary.deviation[i], strict=True)
+        )
+        lines.append("".join([f"{metric:<5}", *(f"{cell:>14}" for cell in cells)]))
+    if summary.dropped.any():
+        lines.append(f"left out, NaN or infinite: {int(summary.dropped.sum())} scores")
+    return "\n".join(lines)
+
+
+def add_scores(card_path: str | os.PathLike, evaluations: Sequence[Evaluation]) -> None:
+    """Put scores into a card, by mode.
+
+    Parameters
+    ----------
+    card_path : str or Path
+        The card.
+    evaluations : sequence of Evaluation
+        One a mode.
+
+    Raises
+    ------
+    SepkitError
+        When there is no such card.
+    """
+    path = Path(card_path)
+    if not path.is_file():
+        raise SepkitError(f"{path}: no such card; sepkit train writes it beside the weights")
+    card = json.loads(path.read_text(encoding="utf-8"))
+    for evaluation in evaluations:
+        card["scores"][evaluation.mode] = evaluation.as_dict()
+    write_json(card, path)

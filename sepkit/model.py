@@ -1,0 +1,292 @@
+"""The network as Keras models: the dense form that trains, the report's convolutional form.
+
+Importing this module imports Keras and its backend, TensorFlow; separating does not need it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from sepkit import network, parameters
+from sepkit.datasets import SOURCES
+from sepkit.errors import MissingPackageError, ModelError
+from sepkit.spectral import CONTEXT, FRAME, HOP, N_BINS, SEGMENT
+
+try:
+    import keras
+    from keras import layers, ops
+except ImportError as error:
+    raise MissingPackageError(
+        "keras finds no TensorFlow; install it with: pip install 'sepkit[tensorflow]'"
+    ) from error
+
+
+@keras.saving.register_keras_serializable("sepkit")
+class MaskNetwork(layers.Layer):
+    """Magnitudes of contexts in, masks out: `sepkit.network.masks` with trainable arrays.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        Sources to tell apart.
+    channels : int
+        Channels of the input.
+    seed : int
+        Seed of the first values.
+    **options
+        Keras' own options of a layer.
+    """
+
+    def __init__(
+        self, *, sources: Sequence[str] = SOURCES, channels: int = 1, seed: int = 0, **options
+    ):
+        super().__init__(**options)
+        self.sources, self.channels, self.seed = tuple(sources), channels, seed
+        values = parameters.initialize(channels=channels, n_sources=len(sources), seed=seed)
+        self.parameters = {
+            name: self.add_weight(
+                shape=value.shape,
+                name=name.replace("/", "_"),
+                initializer=lambda shape, dtype, value=value: ops.convert_to_tensor(value, dtype),
+            )
+            for name, value in values.items()
+        }
+
+    def call(self, magnitudes):
+        """Compute masks.
+
+        Parameters
+        ----------
+        magnitudes : tensor of shape (batch, 25, 513, channels), float32
+            Magnitudes of the mixture.
+
+        Returns
+        -------
+        tensor of shape (batch, 25, 513, channels, n_sources), float32
+            Masks.
+        """
+        values = {name: variable.value for name, variable in self.parameters.items()}
+        return ops.moveaxis(network.masks(values, magnitudes), 0, -1)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Give the shape of the masks; see Keras."""
+        return (*input_shape, len(self.sources))
+
+    def get_config(self) -> dict:
+        """Give the arguments that build the layer again; see Keras."""
+        own = {"sources": list(self.sources), "channels": self.channels, "seed": self.seed}
+        return super().get_config() | own
+
+    def save_own_variables(self, store: dict) -> None:
+        """Save the arrays under their names; see Keras."""
+        for name, variable in self.parameters.items():
+            store[name.replace("/", "_")] = ops.convert_to_numpy(variable)
+
+    def load_own_variables(self, store: dict) -> None:
+        """Load the arrays by their names; see Keras."""
+        for name, variable in self.parameters.items():
+            variable.assign(store[name.replace("/", "_")][()])
+
+
+def build_model(
+    *, sources: Sequence[str] = SOURCES, channels: int = 1, seed: int = 0
+) -> keras.Model:
+    """Build the network, untrained: magnitudes of contexts in, masks out.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        Sources to tell apart.
+    channels : int
+        Channels of the input.
+    seed : int
+        Seed of the first values.
+
+    Returns
+    -------
+    keras.Model
+        From ``(batch, 25, 513, channels)`` to ``(batch, 25, 513, channels, n_sources)``; 489,142
+        parameters for one channel and four sources.
+
+    Raises
+    ------
+    ModelError
+        When there is no source or no channel.
+    """
+    if not sources or channels < 1:
+        raise ModelError(
+            f"model of {len(sources)} sources and {channels} channels: give at least one of each"
+        )
+    magnitudes = keras.Input((CONTEXT, N_BINS, channels), name="magnitudes")
+    layer = MaskNetwork(sources=sources, channels=channels, seed=seed, name="mask_network")
+    return keras.Model(magnitudes, layer(magnitudes), name="separator")
+
+
+def get_parameters(model: keras.Model) -> dict:
+    """Take the arrays out of a model, in either form.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Of `build_model` or `report_network`.
+
+    Returns
+    -------
+    dict of str to ndarray, float32
+        The network (`sepkit.parameters`).
+    """
+    for layer in model.layers:
+        if isinstance(layer, MaskNetwork):
+            return {n: ops.convert_to_numpy(v) for n, v in layer.parameters.items()}
+    sources = _report_sources(model)
+    names = [*parameters.ENCODER, *(f"{n}_{s}" for s in sources for n in parameters.DECODER)]
+    pairs = {name: tuple(model.get_layer(name).get_weights()) for name in names}
+    return parameters.from_report(pairs, sources=sources)
+
+
+def set_parameters(model: keras.Model, values: parameters.Parameters) -> None:
+    """Put arrays into a model, in either form.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Of `build_model` or `report_network`.
+    values : dict of str to ndarray
+        The network (`sepkit.parameters`).
+
+    Raises
+    ------
+    ModelError
+        When their shapes do not fit the model.
+    """
+    channels, n_sources = parameters.dimensions(values)
+    have = (int(model.inputs[0].shape[3]), int(model.outputs[0].shape[-1]))
+    if have != (channels, n_sources):
+        raise ModelError(
+            f"weights of {channels} channels and {n_sources} sources do not fit a model of "
+            f"{have[0]} and {have[1]}; build the model to match"
+        )
+    for layer in model.layers:
+        if isinstance(layer, MaskNetwork):
+            for name, variable in layer.parameters.items():
+                variable.assign(values[name])
+            return
+    sources = _report_sources(model)
+    for name, pair in parameters.to_report(values, sources=sources).items():
+        model.get_layer(name).set_weights(pair)
+
+
+def _report_sources(model: keras.Model) -> tuple[str, ...]:
+    prefix = "single_dense_"
+    found = [layer.name for layer in model.layers if layer.name.startswith(prefix)]
+    if not found:
+        raise ModelError(f"model {model.name!r} is not of this library; use sepkit.build_model")
+    return tuple(name.removeprefix(prefix) for name in found)
+
+
+def load_model(name: str | os.PathLike) -> keras.Model:
+    """Load a trained network into Keras.
+
+    Parameters
+    ----------
+    name : str or Path
+        A name of `sepkit.list_models`, or the path of a weight file.
+
+    Returns
+    -------
+    keras.Model
+        The model of `build_model`, trained.
+
+    Raises
+    ------
+    ModelError
+        When the model is unknown or its file does not fit.
+    """
+    values = parameters.load(parameters.find(name))
+    channels, n_sources = parameters.dimensions(values)
+    model = build_model(sources=parameters.source_names(n_sources), channels=channels)
+    set_parameters(model, values)
+    return model
+
+
+def report_network(
+    *,
+    sources: Sequence[str] = SOURCES,
+    channels: int = 1,
+    batch_size: int | None = None,
+    sizes: tuple[int, int, int, int, int, int, int] = (1, 513, 50, 12, 1, 30, 128),
+) -> keras.Model:
+    """Build the report's literal graph: two-dimensional convolutions, from spectrum to waveform.
+
+    It is here to be read, compared with and timed; `build_model` holds the same network in the
+    form that trains faster. Like the report it divides by the plain sum of the decoders, so a
+    bin where all say 0 gives 0/0 (NaN).
+
+    Parameters
+    ----------
+    sources : sequence of str
+        Sources to tell apart.
+    channels : int
+        Channels of the song.
+    batch_size : int, optional
+        The report fixes 32; any by default.
+    sizes : tuple of int
+        ``(t1, f1, N1, t2, f2, N2, N)``: taps in time and frequency and number of the vertical
+        and horizontal filters, and units of the shared dense layer.
+
+    Returns
+    -------
+    keras.Model
+        From magnitude and phase of segments, ``(batch, 25, 513, channels, 2)``, to waveforms
+        ``(batch, 7168, channels, n_sources)``, with the report's layer names.
+    """
+    t1, f1, n1, t2, f2, n2, n = sizes
+    stft = keras.Input((CONTEXT, N_BINS, channels, 2), batch_size=batch_size, name="stft")
+    magnitude = layers.Lambda(lambda x: x[..., 0], name="magnitude")(stft)
+    phase = layers.Lambda(lambda x: x[..., 1], name="phase")(stft)
+
+    x = layers.Conv2D(n1, (t1, f1), name="vertical_convolution")(magnitude)
+    x = layers.Conv2D(n2, (t2, f2), name="horizontal_convolution")(x)
+    grid = tuple(x.shape[1:])
+    x = layers.Flatten(name="flattening")(x)
+    shared = layers.Dense(n, activation="relu", name="global_dense")(x)
+
+    drawn = []
+    for source in sources:
+        units = grid[0] * grid[1] * grid[2]
+        x = layers.Dense(units, activation="relu", name=f"single_dense_{source}")(shared)
+        x = layers.Reshape(grid, name=f"reshape_{source}")(x)
+        x = layers.Conv2DTranspose(n1, (t2, f2), name=f"horizontal_deconvolution_{source}")(x)
+        x = layers.Conv2DTranspose(channels, (t1, f1), name=f"vertical_deconvolution_{source}")(x)
+        drawn.append(layers.Lambda(ops.abs, name=f"module_{source}")(x))
+    total = layers.Add(name="sum")(drawn)
+
+    estimates = []
+    for source, x in zip(sources, drawn, strict=True):
+        x = layers.Lambda(lambda pair: pair[0] / pair[1], name=f"division_{source}")([x, total])
+        x = layers.Multiply(name=f"y_{source}")([magnitude, x])
+        x = layers.Lambda(_with_phase, name=f"complex_{source}")([x, phase])
+        estimates.append(layers.Lambda(_segment_waveform, name=f"istft_{source}")(x))
+    stacked = layers.Lambda(lambda x: ops.stack(x, axis=-1), name="output_stacking")(estimates)
+    return keras.Model(stft, stacked, name="report_network")
+
+
+def _with_phase(pair):
+    magnitude, phase = pair
+    return ops.stack([magnitude * ops.cos(phase), magnitude * ops.sin(phase)], axis=-1)
+
+
+def _segment_waveform(spectrum):
+    """Invert ``(batch, 25, 513, channels, 2)`` to ``(batch, 7168, channels)``, edges faded."""
+    import tensorflow as tf
+
+    spectrum = tf.transpose(spectrum, (0, 3, 1, 2, 4))
+    waveform = tf.signal.inverse_stft(
+        tf.complex(spectrum[..., 0], spectrum[..., 1]),
+        FRAME,
+        HOP,
+        FRAME,
+        window_fn=tf.signal.inverse_stft_window_fn(HOP),
+    )
+    return tf.transpose(tf.ensure_shape(waveform, (*waveform.shape[:-1], SEGMENT)), (0, 2, 1))

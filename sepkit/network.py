@@ -1,0 +1,209 @@
+"""The forward pass, written once: magnitudes in, masks out.
+
+NumPy arrays are computed by NumPy, tensors by Keras' operations: both are the namespace ``xp``
+below. The report writes the network with two-dimensional convolutions; here the (1 x 513) one is
+a matrix product a frame, the (12 x 1) one a matrix product a context, and so are their
+transposes. `sepkit.model.report_network` holds the convolutional form to compare with.
+
+`matrices` lays the parameters out for these products; `timbre`, `bottleneck`, `decode` and
+`normalize` are the steps, and `masks` is all of them.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+
+from sepkit.parameters import DECODER, ENCODER, N_POSITIONS, N_TIMBRES, Parameters
+from sepkit.spectral import CONTEXT, N_BINS
+
+
+def namespace(array) -> ModuleType:
+    """Give the library that computes with an array.
+
+    Parameters
+    ----------
+    array : ndarray or tensor
+        Any array.
+
+    Returns
+    -------
+    module
+        `numpy` for NumPy's own, `keras.ops` for others.
+    """
+    if isinstance(array, np.ndarray | np.generic):
+        return np
+    import keras
+
+    return keras.ops
+
+
+def band_matrix(kernel):
+    """Write a convolution along the frames of a context as one matrix.
+
+    Parameters
+    ----------
+    kernel : array of shape (12, n, m), float32
+        What joins n values of a frame to m values of a position, for each of 12 frames.
+
+    Returns
+    -------
+    array of shape (14 * m, 25 * n), float32
+        From position p, value j, to frame p + k, value i, stands ``kernel[k, i, j]``; elsewhere 0.
+    """
+    xp = namespace(kernel)
+    _, n, m = kernel.shape
+    kernel = xp.transpose(kernel, (2, 0, 1))
+    rows = [xp.pad(kernel, [[0, 0], [p, N_POSITIONS - 1 - p], [0, 0]]) for p in range(N_POSITIONS)]
+    return xp.reshape(xp.stack(rows), (N_POSITIONS * m, CONTEXT * n))
+
+
+def matrices(parameters: Parameters) -> dict:
+    """Lay the parameters out as the matrices and offsets of the forward pass.
+
+    Parameters
+    ----------
+    parameters : dict of str to array
+        The network (`sepkit.parameters`), with c channels and S sources.
+
+    Returns
+    -------
+    dict of str to (matrix, offset)
+        timbre ``(513 c, 50)``, patterns ``(1250, 420)``, shared ``(420, 128)``, and a stack over
+        sources each: dense ``(S, 128, 420)``, unfold ``(S, 420, 1250)``, draw ``(S, 50, 513 c)``.
+    """
+    kernel = {layer: parameters[f"{layer}/kernel"] for layer in (*ENCODER, *DECODER)}
+    bias = {layer: parameters[f"{layer}/bias"] for layer in (*ENCODER, *DECODER)}
+    xp = namespace(kernel["global_dense"])
+    n_sources, _, channels, _ = kernel["vertical_deconvolution"].shape
+    n_inputs = N_BINS * channels
+    vertical = xp.reshape(kernel["vertical_deconvolution"], (n_sources, n_inputs, N_TIMBRES))
+    unfold = [band_matrix(kernel["horizontal_deconvolution"][i]) for i in range(n_sources)]
+    return {
+        "timbre": (
+            xp.reshape(kernel["vertical_convolution"], (n_inputs, N_TIMBRES)),
+            bias["vertical_convolution"],
+        ),
+        "patterns": (
+            xp.transpose(band_matrix(kernel["horizontal_convolution"]), (1, 0)),
+            xp.tile(bias["horizontal_convolution"], (N_POSITIONS,)),
+        ),
+        "shared": (kernel["global_dense"], bias["global_dense"]),
+        "dense": (kernel["single_dense"], bias["single_dense"][:, None]),
+        "unfold": (
+            xp.stack(unfold),
+            xp.tile(bias["horizontal_deconvolution"], (1, CONTEXT))[:, None],
+        ),
+        "draw": (
+            xp.transpose(vertical, (0, 2, 1)),
+            xp.tile(bias["vertical_deconvolution"], (1, N_BINS))[:, None],
+        ),
+    }
+
+
+def _affine(pair, values):
+    matrix, offset = pair
+    return namespace(values).matmul(values, matrix) + offset
+
+
+def timbre(pairs: dict, magnitudes):
+    """Match every frame with the 50 timbre filters: the vertical convolution.
+
+    Parameters
+    ----------
+    pairs : dict
+        The network's `matrices`.
+    magnitudes : array of shape (..., 513, n_channels), float32
+        Magnitudes, any number of frames.
+
+    Returns
+    -------
+    array of shape (..., 50), float32
+        How strongly each filter answers, in each frame.
+    """
+    flat = (*magnitudes.shape[:-2], pairs["timbre"][0].shape[0])
+    shape = tuple(-1 if size is None else size for size in flat)
+    return _affine(pairs["timbre"], namespace(magnitudes).reshape(magnitudes, shape))
+
+
+def bottleneck(pairs: dict, timbres):
+    """Sum up a context in 128 numbers: horizontal convolution and shared dense layer.
+
+    Parameters
+    ----------
+    pairs : dict
+        The network's `matrices`.
+    timbres : array of shape (n_contexts, 25, 50), float32
+        `timbre` of the frames of each context.
+
+    Returns
+    -------
+    array of shape (n_contexts, 128), float32
+        Non-negative.
+    """
+    xp = namespace(timbres)
+    flat = xp.reshape(timbres, (-1, CONTEXT * N_TIMBRES))
+    return xp.maximum(_affine(pairs["shared"], _affine(pairs["patterns"], flat)), 0.0)
+
+
+def decode(pairs: dict, shared):
+    """Draw each source's magnitudes from the shared numbers: all decoders at once.
+
+    Parameters
+    ----------
+    pairs : dict
+        The network's `matrices`, with S sources and c channels.
+    shared : array of shape (n_contexts, 128), float32
+        `bottleneck` of each context.
+
+    Returns
+    -------
+    array of shape (S, n_contexts, 25, 513, c), float32
+        Non-negative; only their ratios count.
+    """
+    xp = namespace(shared)
+    timbres = _affine(pairs["unfold"], xp.maximum(_affine(pairs["dense"], shared), 0.0))
+    n_sources, _, n_inputs = pairs["draw"][0].shape
+    drawn = _affine(pairs["draw"], xp.reshape(timbres, (n_sources, -1, N_TIMBRES)))
+    return xp.abs(xp.reshape(drawn, (n_sources, -1, CONTEXT, N_BINS, n_inputs // N_BINS)))
+
+
+def normalize(drawn):
+    """Turn the decoders' magnitudes into masks.
+
+    Parameters
+    ----------
+    drawn : array of shape (S, ...), float32
+        Non-negative values by source.
+
+    Returns
+    -------
+    array of shape (S, ...), float32
+        Each divided by the sum over sources; 1/S where all are zero, where the report has 0/0.
+    """
+    xp = namespace(drawn)
+    total = xp.sum(drawn, axis=0)
+    silent = total == 0.0
+    # Both branches of a `where` are differentiated: the divisor must never be zero.
+    share = drawn / xp.where(silent, xp.ones_like(total), total)
+    return xp.where(silent, xp.full_like(drawn, 1.0 / drawn.shape[0]), share)
+
+
+def masks(parameters: Parameters, magnitudes):
+    """Compute the soft masks of contexts.
+
+    Parameters
+    ----------
+    parameters : dict of str to array
+        The network, with S sources and c channels.
+    magnitudes : array of shape (n_contexts, 25, 513, c), float32
+        Magnitudes of the mixture.
+
+    Returns
+    -------
+    array of shape (S, n_contexts, 25, 513, c), float32
+        Non-negative, sum 1 over the sources.
+    """
+    pairs = matrices(parameters)
+    return normalize(decode(pairs, bottleneck(pairs, timbre(pairs, magnitudes))))

@@ -1,0 +1,228 @@
+"""Pictures of the book: waveforms, spectrograms, masks, scores.
+
+Each function draws on axes it is given, or on new ones, and returns them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import librosa
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sepkit.datasets import RATE, SOURCES
+from sepkit.metrics import METRICS
+from sepkit.spectral import FRAME, HOP
+
+COLOURS = {
+    "mixture": "#7f7f7f",
+    "bass": "#0072b2",
+    "drums": "#d55e00",
+    "other": "#009e73",
+    "vocals": "#cc79a7",
+}
+"""One colour a source, told apart by colour-blind readers too (Okabe and Ito's palette)."""
+
+
+def waveform(
+    audio: np.ndarray, rate: int = RATE, *, ax: Axes | None = None, colour: str = "#0072b2"
+) -> Axes:
+    """Draw a sound's waveform, channels averaged.
+
+    Parameters
+    ----------
+    audio : ndarray of shape (n_samples, n_channels), float32
+        The sound.
+    rate : int
+        Its rate [Hz].
+    ax : Axes, optional
+        Where to.
+    colour : str
+        Line colour.
+
+    Returns
+    -------
+    Axes
+        With time in seconds.
+    """
+    ax = ax or plt.subplots(figsize=(8, 2), layout="constrained")[1]
+    time = np.arange(len(audio)) / rate
+    ax.plot(time, audio.mean(axis=1), color=colour, linewidth=0.6)
+    ax.set(xlabel="time [s]", ylabel="amplitude", xlim=(0, len(audio) / rate))
+    return ax
+
+
+def spectrogram(
+    spectrum: np.ndarray,
+    *,
+    ax: Axes | None = None,
+    highest: float = 16000.0,
+    reference: float | None = None,
+    dynamic: float = 80.0,
+) -> Axes:
+    """Draw a magnitude spectrogram in decibels, channels averaged, frequency logarithmic.
+
+    Parameters
+    ----------
+    spectrum : ndarray of shape (n_frames, 513, n_channels)
+        Complex spectrum or magnitudes.
+    ax : Axes, optional
+        Where to.
+    highest : float
+        Highest frequency drawn [Hz].
+    reference : float, optional
+        Magnitude of 0 dB; the spectrum's peak by default.
+    dynamic : float
+        Range of levels drawn [dB].
+
+    Returns
+    -------
+    Axes
+        With a colour bar.
+    """
+    ax = ax or plt.subplots(figsize=(8, 3), layout="constrained")[1]
+    magnitudes = np.abs(spectrum).mean(axis=2).T
+    peak = float(magnitudes.max(initial=0.0)) or 1.0
+    levels = librosa.amplitude_to_db(magnitudes, ref=reference or peak, top_db=None)
+    image = _image(ax, levels, highest, vmin=-dynamic, vmax=0.0, cmap="magma")
+    ax.figure.colorbar(image, ax=ax, label="level [dB]", pad=0.01)
+    return ax
+
+
+def mask(
+    values: np.ndarray, *, ax: Axes | None = None, highest: float = 16000.0, title: str = ""
+) -> Axes:
+    """Draw a mask, channels averaged: black lets nothing through, yellow everything.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_frames, 513, n_channels), float32
+        The mask of one source, 0 to 1.
+    ax : Axes, optional
+        Where to.
+    highest : float
+        Highest frequency drawn [Hz].
+    title : str
+        Title.
+
+    Returns
+    -------
+    Axes
+        With a colour bar.
+    """
+    ax = ax or plt.subplots(figsize=(8, 3), layout="constrained")[1]
+    image = _image(ax, values.mean(axis=2).T, highest, vmin=0.0, vmax=1.0, cmap="inferno")
+    ax.figure.colorbar(image, ax=ax, label="mask", pad=0.01)
+    ax.set_title(title)
+    return ax
+
+
+def _image(ax: Axes, picture: np.ndarray, highest: float, **options):
+    times = (np.arange(picture.shape[1] + 1) * HOP - FRAME // 2) / RATE
+    # Bin k spans half a bin on either side of its centre, k * 43 Hz.
+    edges = (np.arange(picture.shape[0] + 1) - 0.5) * RATE / FRAME
+    edges[0] = edges[1] / 2
+    image = ax.pcolormesh(times, edges, picture, rasterized=True, **options)
+    ax.set_yscale("log")
+    ticks = [hertz for hertz in (50, 100, 200, 500, 1000, 2000, 5000, 10000) if hertz < highest]
+    ax.set_yticks(ticks, [f"{hertz // 1000} k" if hertz >= 1000 else str(hertz) for hertz in ticks])
+    ax.minorticks_off()
+    ax.set(xlabel="time [s]", ylabel="frequency [Hz]", ylim=(edges[0] * 2, highest))
+    ax.set_xlim(0, times[-1])
+    return image
+
+
+def source_masks(masks: np.ndarray, *, highest: float = 16000.0) -> Figure:
+    """Draw the four masks of a song side by side.
+
+    Parameters
+    ----------
+    masks : ndarray of shape (4, n_frames, 513, n_channels), float32
+        Masks in the order of `SOURCES`.
+    highest : float
+        Highest frequency drawn [Hz].
+
+    Returns
+    -------
+    Figure
+        Two by two.
+    """
+    figure, axes = plt.subplots(
+        2, 2, figsize=(9, 6), sharex=True, sharey=True, layout="constrained"
+    )
+    for source, values, ax in zip(SOURCES, masks, axes.flat, strict=True):
+        mask(values, ax=ax, highest=highest, title=source)
+    for ax in axes.flat:
+        ax.label_outer()
+    return figure
+
+
+def scores(evaluations: Mapping[str, Mapping], *, measure: str = "report") -> Figure:
+    """Draw the scores of songs as boxes, SDR, SIR and SAR side by side.
+
+    Parameters
+    ----------
+    evaluations : dict of str to dict
+        Label to scores in the form of the cards (``card["scores"][mode]``).
+    measure : {"report", "museval"}
+        Whose scores.
+
+    Returns
+    -------
+    Figure
+        A box a source and label: quartiles, whiskers to 1.5 times their distance, a dot a song
+        beyond, the mean as a diamond.
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(10, 4), layout="constrained")
+    width = 0.8 / len(evaluations)
+    for metric, ax in zip(METRICS, axes, strict=True):
+        for j, scored in enumerate(evaluations.values()):
+            for i, source in enumerate(SOURCES):
+                ax.boxplot(
+                    song_scores(scored, metric, source, measure=measure),
+                    positions=[i + (j + 0.5) * width - 0.4],
+                    widths=0.85 * width,
+                    patch_artist=True,
+                    showmeans=True,
+                    boxprops={"facecolor": COLOURS[source], "alpha": 0.35 + 0.5 * (j % 2)},
+                    medianprops={"color": "black"},
+                    meanprops={"marker": "D", "markerfacecolor": "white",
+                               "markeredgecolor": "black", "markersize": 4},
+                    flierprops={"markersize": 2},
+                )  # fmt: skip
+        ax.axhline(0, color="#999999", linewidth=0.6, zorder=0)
+        ax.set_xticks(range(len(SOURCES)), SOURCES)
+        ax.set(title=metric, ylabel="dB" if ax is axes[0] else "")
+    if len(evaluations) > 1:
+        # Left to right within a source.
+        figure.suptitle("  |  ".join(evaluations), fontsize=10)
+    return figure
+
+
+def song_scores(
+    scored: Mapping, metric: str, source: str, *, measure: str = "report"
+) -> Sequence[float]:
+    """Take one metric of one source out of a card's scores.
+
+    Parameters
+    ----------
+    scored : dict
+        ``card["scores"][mode]``.
+    metric : {"SDR", "SIR", "SAR"}
+        Which.
+    source : str
+        Which.
+    measure : {"report", "museval"}
+        Whose scores.
+
+    Returns
+    -------
+    list of float
+        A value a song and channel [dB], without those that are missing.
+    """
+    index = SOURCES.index(source)
+    values = [channel[metric][index] for song in scored["songs"] for channel in song[measure]]
+    return [value for value in values if value is not None]

@@ -1,0 +1,201 @@
+"""The STFT pair, contexts of frames, and their overlap-add.
+
+A frame is 1024 samples under a periodic Hann window, a new one every 256 samples: four frames
+overlap everywhere, and the squares of four Hann windows a quarter apart add up to 3/2. So the
+same window, divided by 3/2, brings the signal back when it is used again after the inverse.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.fft
+
+FRAME = 1024
+"""Samples a frame."""
+HOP = 256
+"""Samples between the starts of frames."""
+N_BINS = FRAME // 2 + 1
+"""Frequency bins a frame, 43 Hz apart at 44.1 kHz."""
+CONTEXT = 25
+"""Frames that the network sees at once: 162.5 ms of new sound."""
+SEGMENT = HOP * (CONTEXT + 3)
+"""Samples that make exactly one context without padding (7168)."""
+EDGE = FRAME - HOP
+"""Samples at an end of a segment that fewer than four frames cover (768)."""
+
+_OVERLAP_GAIN = 1.5
+
+
+def window() -> np.ndarray:
+    """Give the periodic Hann window.
+
+    Returns
+    -------
+    ndarray of shape (1024,), float32
+        ``0.5 - 0.5 cos(2 pi n / 1024)``.
+    """
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME) / FRAME)).astype(np.float32)
+
+
+def count_frames(n_samples: int) -> int:
+    """Count the frames that `stft` makes of a sound.
+
+    Parameters
+    ----------
+    n_samples : int
+        Samples.
+
+    Returns
+    -------
+    int
+        Frames: enough that four of them cover every sample.
+    """
+    return -(-(n_samples + EDGE) // HOP)
+
+
+def frames_transform(samples: np.ndarray) -> np.ndarray:
+    """Transform every frame that fits into some samples, without padding.
+
+    Parameters
+    ----------
+    samples : ndarray of shape (..., n_samples, n_channels), float32
+        At least 1024 samples.
+
+    Returns
+    -------
+    ndarray of shape (..., (n_samples - 1024) // 256 + 1, 513, n_channels), complex64
+        The spectra; of one segment (7168 samples), the 25 frames of one context.
+    """
+    frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME, axis=-2)[..., ::HOP, :, :]
+    return np.swapaxes(scipy.fft.rfft(frames * window(), axis=-1), -1, -2)
+
+
+def frames_inverse(spectra: np.ndarray) -> np.ndarray:
+    """Invert spectra and add up the overlapping frames, without cutting anything off.
+
+    The first and last 768 samples are covered by fewer than four frames and come out faded: by
+    the time the first sample is reached, to nothing.
+
+    Parameters
+    ----------
+    spectra : ndarray of shape (..., n_frames, 513, n_channels), complex64
+        Spectra.
+
+    Returns
+    -------
+    ndarray of shape (..., 256 * (n_frames + 3), n_channels), float32
+        The sound.
+    """
+    frames = scipy.fft.irfft(np.swapaxes(spectra, -1, -2), FRAME, axis=-1)
+    frames *= window() / _OVERLAP_GAIN
+    *batch, n_frames, n_channels, _ = frames.shape
+    quarters = frames.reshape(*batch, n_frames, n_channels, FRAME // HOP, HOP)
+    sound = np.zeros((*batch, n_frames + 3, n_channels, HOP), np.float32)
+    for quarter in range(FRAME // HOP):
+        sound[..., quarter : quarter + n_frames, :, :] += quarters[..., quarter, :]
+    return np.swapaxes(sound, -1, -2).reshape(*batch, HOP * (n_frames + 3), n_channels)
+
+
+def stft(audio: np.ndarray) -> np.ndarray:
+    """Transform a sound, its edges included.
+
+    Parameters
+    ----------
+    audio : ndarray of shape (n_samples, n_channels), float32
+        The sound.
+
+    Returns
+    -------
+    ndarray of shape (n_frames, 513, n_channels), complex64
+        Frame n starts at sample ``256 n - 768``: the sound is padded with zeros so that four
+        frames cover every sample (see `count_frames`).
+    """
+    after = HOP * (count_frames(len(audio)) - 1) + FRAME - EDGE - len(audio)
+    return frames_transform(np.pad(np.asarray(audio, np.float32), [(EDGE, after), (0, 0)]))
+
+
+def istft(spectrum: np.ndarray, n_samples: int) -> np.ndarray:
+    """Bring a sound back from its `stft`.
+
+    Parameters
+    ----------
+    spectrum : ndarray of shape (n_frames, 513, n_channels), complex64
+        A spectrum, changed or not.
+    n_samples : int
+        The sound's length.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_channels), float32
+        The sound: of an unchanged spectrum, the one that went in, to 1e-6 of its peak.
+    """
+    return frames_inverse(spectrum)[EDGE : EDGE + n_samples]
+
+
+def segments(audio: np.ndarray) -> np.ndarray:
+    """Cut a sound end to end into segments of 7168 samples, as the report does.
+
+    Parameters
+    ----------
+    audio : ndarray of shape (n_samples, ...), float32
+        The sound.
+
+    Returns
+    -------
+    ndarray of shape (ceil(n_samples / 7168), 7168, ...), float32
+        The segments, the last one padded with zeros.
+    """
+    n_segments = -(-len(audio) // SEGMENT)
+    padding = [(0, n_segments * SEGMENT - len(audio))] + [(0, 0)] * (audio.ndim - 1)
+    return np.pad(audio, padding).reshape(n_segments, SEGMENT, *audio.shape[1:])
+
+
+def contexts(frames: np.ndarray, hop: int, *, length: int = CONTEXT) -> np.ndarray:
+    """Group frames into contexts, a new one every `hop` frames.
+
+    Parameters
+    ----------
+    frames : ndarray of shape (n_frames, ...)
+        Magnitudes, or anything else that comes a frame at a time.
+    hop : int
+        Frames between the starts of contexts, 1 to `length`.
+    length : int
+        Frames a context.
+
+    Returns
+    -------
+    ndarray of shape (n_contexts, length, ...)
+        A view where possible: the frames are padded with zeros so that the last one is in a
+        whole context.
+    """
+    n_contexts = max(0, -(-(len(frames) - length) // hop)) + 1
+    missing = (n_contexts - 1) * hop + length - len(frames)
+    if missing:
+        frames = np.pad(frames, [(0, missing)] + [(0, 0)] * (frames.ndim - 1))
+    views = np.lib.stride_tricks.sliding_window_view(frames, length, axis=0)[::hop]
+    return np.moveaxis(views, -1, 1)
+
+
+def overlap_add(values: np.ndarray, hop: int) -> np.ndarray:
+    """Add up what contexts say of the frames they share; the transpose of `contexts`.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_contexts, length, ...)
+        Contexts.
+    hop : int
+        Frames between their starts.
+
+    Returns
+    -------
+    ndarray of shape ((n_contexts - 1) * hop + length, ...)
+        The sum over contexts, a frame at a time.
+    """
+    n_contexts, length = values.shape[:2]
+    n_blocks = n_contexts - 1 + -(-length // hop)
+    total = np.zeros((n_blocks, hop, *values.shape[2:]), values.dtype)
+    # All contexts' k-th stretch of `hop` frames falls on blocks k, k+1, ...: one addition each.
+    for k, start in enumerate(range(0, length, hop)):
+        part = values[:, start : start + hop]
+        total[k : k + n_contexts, : part.shape[1]] += part
+    return total.reshape(n_blocks * hop, *values.shape[2:])[: (n_contexts - 1) * hop + length]

@@ -1,0 +1,133 @@
+"""SDR, SIR, SAR against museval at one tap and against cases with known answers."""
+
+import numpy as np
+import pytest
+
+from sepkit import metrics
+from sepkit.errors import ParameterError
+
+N = 4096
+
+
+@pytest.fixture
+def sources():
+    """Four orthogonal sources of unit power."""
+    rng = np.random.default_rng(0)
+    return np.linalg.qr(rng.standard_normal((N, 4)))[0].T
+
+
+def test_scaling_an_estimate_changes_nothing():
+    rng = np.random.default_rng(1)
+    references = rng.standard_normal((4, N))
+    estimates = references + 0.3 * rng.standard_normal((4, N))
+    once = metrics.report_scores(references, estimates)
+    scaled = metrics.report_scores(references, -7.5 * estimates)
+    np.testing.assert_allclose(once, scaled, atol=1e-9)
+
+
+def test_a_scaled_source_is_perfect(sources):
+    scores = metrics.report_scores(sources, 0.25 * sources)
+    assert (scores > 250).all()
+
+
+def test_a_pure_interferer_costs_sir_and_sdr_alike(sources):
+    estimates = sources + 0.1 * np.roll(sources, 1, axis=0)
+    sdr, sir, sar = metrics.report_scores(sources, estimates)
+    np.testing.assert_allclose(sdr, 20, atol=1e-9)
+    np.testing.assert_allclose(sir, 20, atol=1e-9)
+    assert (sar > 250).all()
+
+
+def test_pure_noise_costs_sar_and_sdr_and_no_sir(sources):
+    rng = np.random.default_rng(2)
+    noise = rng.standard_normal((4, N))
+    noise -= noise @ sources.T @ sources
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    sdr, sir, sar = metrics.report_scores(sources, sources + 10 ** (-6 / 20) * noise)
+    np.testing.assert_allclose(sdr, 6, atol=1e-9)
+    np.testing.assert_allclose(sar, 6, atol=1e-9)
+    assert (sir > 250).all()
+
+
+def test_correlated_sources_are_projected_on_their_span_not_one_by_one():
+    """The other sources are not orthogonal in music: the inverse of their products counts."""
+    first = np.zeros(N)
+    first[0] = 1
+    second = np.zeros(N)
+    second[:2] = [0.8, 0.6]
+    references = np.stack([first, second, np.eye(N)[2], np.eye(N)[3]])
+    estimates = references.copy()
+    estimates[0] = second  # wholly within the span: no artifacts
+    sdr, sir, sar = metrics.report_scores(references, estimates)
+    assert sar[0] > 250
+    # target 0.8 along the first source, interference 0.6 across it
+    np.testing.assert_allclose([sdr[0], sir[0]], 20 * np.log10(0.8 / 0.6), atol=1e-6)
+
+
+def test_it_equals_museval_with_one_tap():
+    museval = pytest.importorskip("museval")
+    rng = np.random.default_rng(3)
+    references = rng.standard_normal((4, N))
+    references[1] += 0.5 * references[0]
+    estimates = references @ np.eye(N) + 0.4 * rng.standard_normal((4, N))
+    estimates += 0.3 * references[::-1]
+    sdr, _, sir, sar, _ = museval.metrics.bss_eval(
+        references[:, :, np.newaxis],
+        estimates[:, :, np.newaxis],
+        window=np.inf,
+        filters_len=1,
+        bsseval_sources_version=True,
+    )
+    ours = metrics.report_scores(references, estimates)
+    np.testing.assert_allclose(ours, np.stack([sdr, sir, sar])[:, :, 0], atol=1e-6)
+
+
+def test_the_references_are_cut_to_the_estimates():
+    rng = np.random.default_rng(4)
+    references = rng.standard_normal((4, N))
+    estimates = references + 0.1 * rng.standard_normal((4, N))
+    whole = metrics.report_scores(references[:, :1000], estimates[:, :1000])
+    np.testing.assert_array_equal(metrics.report_scores(references, estimates[:, :1000]), whole)
+    with pytest.raises(ParameterError, match="shorter"):
+        metrics.report_scores(references[:, :1000], estimates)
+
+
+def test_a_silent_source_gives_nan_and_leaves_the_others_alone(sources):
+    references = sources.copy()
+    references[2] = 0
+    estimates = sources + 0.1 * np.roll(sources, 1, axis=0)
+    scores = metrics.report_scores(references, estimates)
+    assert np.isnan(scores[:2, 2]).all()
+    assert np.isfinite(scores[:, [0, 1, 3]][:2]).all()
+
+
+def test_shapes_that_do_not_fit_are_refused(sources):
+    with pytest.raises(ParameterError, match="scores of shapes"):
+        metrics.report_scores(sources[:3], sources)
+    with pytest.raises(ParameterError, match="scores of shapes"):
+        metrics.report_scores(sources[0], sources[0])
+
+
+def test_museval_scores_are_medians_over_its_windows():
+    museval = pytest.importorskip("museval")
+    rng = np.random.default_rng(5)
+    rate = 4000
+    references = rng.standard_normal((4, 3 * rate, 1))
+    estimates = references + 0.5 * rng.standard_normal(references.shape)
+    ours = metrics.museval_scores(references, estimates, rate)
+    sdr, _, sir, sar = museval.evaluate(references, estimates, win=rate, hop=rate)
+    np.testing.assert_allclose(ours, np.median([sdr, sir, sar], axis=-1))
+    references[1] = 0
+    assert np.isnan(metrics.museval_scores(references, estimates, rate)).all()
+
+
+def test_a_summary_leaves_out_and_counts_what_is_not_finite():
+    scores = np.array([[1.0, 2.0], [3.0, np.nan], [8.0, np.inf], [np.nan, np.nan]])
+    summary = metrics.summarize(scores)
+    np.testing.assert_allclose(summary.mean, [4, 2])
+    np.testing.assert_allclose(summary.deviation, [np.std([1, 3, 8]), 0])
+    np.testing.assert_allclose(summary.median, [3, 2])
+    np.testing.assert_array_equal(summary.n, [3, 1])
+    np.testing.assert_array_equal(summary.dropped, [1, 3])
+    nothing = metrics.summarize(np.full((2, 1), np.nan))
+    assert np.isnan(nothing.mean).all() and nothing.dropped == [2]

@@ -1,0 +1,62 @@
+"""The forward pass."""
+
+import numpy as np
+import pytest
+import reference
+
+from sepkit import network, parameters
+from sepkit.datasets import SOURCES
+
+
+def magnitudes(n, channels=1, seed=0):
+    return np.random.default_rng(seed).random((n, 25, 513, channels), dtype=np.float32)
+
+
+@pytest.mark.parametrize(("channels", "n_sources"), [(1, 4), (2, 4), (2, 5), (1, 2)])
+def test_masks_are_non_negative_and_sum_to_one(channels, n_sources):
+    values = parameters.initialize(channels=channels, n_sources=n_sources)
+    masks = network.masks(values, magnitudes(3, channels))
+    assert masks.shape == (n_sources, 3, 25, 513, channels)
+    assert masks.dtype == np.float32
+    assert masks.min() >= 0
+    np.testing.assert_allclose(masks.sum(axis=0), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_matrix_products_equal_the_convolutions(channels):
+    layers = reference.random_layers(channels=channels)
+    x = magnitudes(2, channels)
+    ours = network.masks(parameters.from_report(layers), x)
+    for i in range(2):
+        assert reference.close(ours[:, i], reference.masks(layers, SOURCES, x[i]), x[i])
+
+
+def test_silence_through_an_untrained_network_gives_uniform_masks_not_nan():
+    masks = network.masks(parameters.initialize(), np.zeros((1, 25, 513, 1), np.float32))
+    np.testing.assert_array_equal(masks, 0.25)
+
+
+def test_normalize_divides_by_the_sum_and_shares_equally_where_it_is_zero():
+    drawn = np.zeros((4, 2), np.float32)
+    drawn[:, 0] = [1, 2, 3, 4]
+    shared = network.normalize(drawn)
+    np.testing.assert_allclose(shared[:, 0], [0.1, 0.2, 0.3, 0.4], rtol=1e-6)
+    np.testing.assert_array_equal(shared[:, 1], 0.25)
+
+
+def test_band_matrix_holds_the_kernel_at_every_position_and_nothing_else():
+    kernel = np.random.default_rng(0).standard_normal((12, 3, 2)).astype(np.float32)
+    band = network.band_matrix(kernel).reshape(14, 2, 25, 3)
+    for position in range(14):
+        for frame in range(25):
+            tap = frame - position
+            wanted = kernel[tap].T if 0 <= tap < 12 else np.zeros((2, 3))
+            np.testing.assert_array_equal(band[position, :, frame], wanted)
+
+
+def test_contexts_do_not_depend_on_their_neighbours():
+    values = parameters.initialize()
+    x = magnitudes(4)
+    together = network.masks(values, x)
+    alone = network.masks(values, x[2:3])
+    np.testing.assert_allclose(together[:, 2:3], alone, atol=1e-5)

@@ -1,0 +1,97 @@
+"""The STFT pair, contexts, overlap-add."""
+
+import librosa
+import numpy as np
+import pytest
+import scipy.signal
+
+from sepkit import spectral
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("n_samples", [1, 255, 256, 257, 768, 1024, 7168, 44100, 100_003])
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_istft_of_stft_gives_the_sound_back_edges_included(n_samples, n_channels):
+    sound = noise(n_samples, n_channels)
+    back = spectral.istft(spectral.stft(sound), n_samples)
+    assert back.shape == sound.shape
+    assert back.dtype == np.float32
+    assert np.abs(back - sound).max() <= 1e-6 * np.abs(sound).max()
+
+
+def test_stft_has_the_contract_s_shape_and_dtype():
+    spectrum = spectral.stft(noise(10_000, 2))
+    assert spectrum.shape == (spectral.count_frames(10_000), 513, 2)
+    assert spectrum.dtype == np.complex64
+
+
+def test_stft_equals_librosa_where_both_see_the_same_samples():
+    sound = noise(20_480, 1)
+    ours = spectral.frames_transform(sound)[:, :, 0]
+    theirs = librosa.stft(
+        sound[:, 0], n_fft=1024, hop_length=256, window="hann", center=False
+    )
+    np.testing.assert_allclose(ours, theirs.T, atol=2e-4)
+
+
+def test_window_is_the_periodic_hann_and_its_squares_add_up():
+    window = spectral.window()
+    np.testing.assert_allclose(window, scipy.signal.get_window("hann", 1024), atol=1e-7)
+    assert scipy.signal.check_NOLA("hann", 1024, 768)
+    squares = sum(np.roll(window**2, 256 * k) for k in range(4))
+    np.testing.assert_allclose(squares, 1.5, atol=1e-6)
+
+
+def test_a_segment_comes_back_faded_over_768_samples_at_either_end():
+    segment = noise(spectral.SEGMENT, 1)
+    back = spectral.frames_inverse(spectral.frames_transform(segment))
+    middle = slice(spectral.EDGE, -spectral.EDGE)
+    np.testing.assert_allclose(back[middle], segment[middle], atol=1e-5)
+    assert back.shape == segment.shape
+    # What is left near the ends is the sum of fewer than four squared windows, over 3/2.
+    squares = spectral.window() ** 2 / 1.5
+    gain = np.zeros(spectral.SEGMENT)
+    for frame in range(spectral.CONTEXT):
+        gain[256 * frame : 256 * frame + 1024] += squares
+    np.testing.assert_allclose(back[:, 0], gain * segment[:, 0], atol=1e-5)
+    assert gain[0] == 0 and gain[128] < 0.02
+
+
+def test_segments_are_end_to_end_and_the_last_is_padded_with_zeros():
+    sound = noise(3 * 7168 + 5, 2)
+    pieces = spectral.segments(sound)
+    assert pieces.shape == (4, 7168, 2)
+    np.testing.assert_array_equal(pieces.reshape(-1, 2)[: len(sound)], sound)
+    assert not pieces.reshape(-1, 2)[len(sound) :].any()
+    assert spectral.segments(sound[: 2 * 7168]).shape[0] == 2
+
+
+@pytest.mark.parametrize("hop", [1, 5, 7, 12, 25])
+@pytest.mark.parametrize("n_frames", [3, 25, 26, 130])
+def test_contexts_start_every_hop_and_cover_every_frame(n_frames, hop):
+    frames = noise(n_frames, 4)
+    grouped = spectral.contexts(frames, hop)
+    for i, context in enumerate(grouped):
+        part = frames[i * hop : i * hop + 25]
+        np.testing.assert_array_equal(context[: len(part)], part)
+        assert not context[len(part) :].any()
+    assert (len(grouped) - 1) * hop + 25 >= n_frames
+    assert len(grouped) == 1 or (len(grouped) - 2) * hop + 25 < n_frames
+
+
+@pytest.mark.parametrize("hop", [1, 5, 7, 12, 25])
+def test_overlap_add_is_the_transpose_of_contexts(hop):
+    n_contexts = 6
+    values = noise(n_contexts, 25, 3)
+    total = spectral.overlap_add(values, hop)
+    plain = np.zeros(((n_contexts - 1) * hop + 25, 3), np.float32)
+    for i in range(n_contexts):
+        plain[i * hop : i * hop + 25] += values[i]
+    np.testing.assert_allclose(total, plain, atol=1e-5)
+    frames = noise(len(total), 3, seed=1)
+    np.testing.assert_allclose(
+        np.vdot(spectral.contexts(frames, hop), values), np.vdot(frames, total), rtol=1e-4
+    )
