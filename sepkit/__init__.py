@@ -1,4 +1,4 @@
-"""sepkit: a song in, four stems out, and everything the book measures on the way.
+"""A song in, four stems out, and everything the book measures on the way.
 
 Nothing heavy is imported until it is used: separating and scoring never import TensorFlow.
 """

@@ -178,17 +178,17 @@ def _package(name: str) -> ModuleType:
 
 def _read_stem_file(path: Path) -> Stems:
     try:
-        streams, _ = _package("stempeg").read_stems(str(path))
-    except Exception as error:  # stempeg and ffmpeg raise what they like
-        raise DatasetError(f"{path}: cannot be read ({error}); is ffmpeg installed?") from error
-    return _by_source(path, streams)
-
-
-def _by_source(path: str | Path, streams: np.ndarray) -> Stems:
+        # 16 bits, as the package musdb decodes them: scores compare with those of others.
+        streams, _ = _package("stempeg").read_stems(
+            str(path), dtype=np.float32, ffmpeg_format="s16le", always_3d=True
+        )
+    except Exception as error:  # stempeg and ffmpeg raise what they like, of many lines
+        reason = (str(error).splitlines() or [type(error).__name__])[-1]
+        raise DatasetError(f"{path}: cannot be read ({reason}); fetch it again") from error
     if len(streams) != 5:
         raise DatasetError(f"{path}: {len(streams)} streams instead of five; give a .stem.mp4 file")
     # The format's order; its mixture stream differs from the sum by the codec's noise.
-    _, drums, bass, other, vocals = np.asarray(streams, np.float32)
+    _, drums, bass, other, vocals = streams
     return dict(zip(SOURCES, (bass, drums, other, vocals), strict=True))
 
 
@@ -232,12 +232,13 @@ def musdb18(split: str, root: str | os.PathLike | None = None) -> list[Track]:
     """
     if split not in ("train", "validation", "test"):
         raise ParameterError(f"split {split!r}: unknown; use train, validation or test")
-    options = (
-        {"subsets": "test"}
-        if split == "test"
-        else {"subsets": "train", "split": "valid" if split == "validation" else "train"}
-    )
-    return _musdb_tracks(root, **options)
+    place, set_aside = _musdb_root(root)
+    tracks = _musdb_tracks(place, "test" if split == "test" else "train")
+    if split != "test":
+        tracks = [song for song in tracks if (song.name in set_aside) == (split == "validation")]
+    if not tracks:
+        raise DatasetError(f"{place}: holds no songs for {split}; give the root of MUSDB18")
+    return tracks
 
 
 def dsd100(split: str, root: str | os.PathLike | None = None) -> list[Track]:
@@ -267,11 +268,12 @@ def dsd100(split: str, root: str | os.PathLike | None = None) -> list[Track]:
     rows.sort(key=lambda row: int(row["dsd100_id"]))
     if root is not None:
         return _dsd100_tracks(Path(root), split.capitalize(), rows)
-    sample = {track.name: track for track in _musdb_tracks(None, subsets=["train", "test"])}
+    place, _ = _musdb_root(None)
+    sample = {song.name: song for part in ("train", "test") for song in _musdb_tracks(place, part)}
     absent = [row["track"] for row in rows if row["track"] not in sample]
     if absent:
         raise DatasetError(
-            f"{cache() / 'musdb18-7'}: {len(absent)} of DSD100's songs are missing, first "
+            f"{place}: {len(absent)} of DSD100's songs are missing, first "
             f"{absent[0]!r}; delete the folder to have it fetched again"
         )
     return [sample[row["track"]] for row in rows]
@@ -293,18 +295,15 @@ def _dsd100_tracks(root: Path, split: str, rows: list[dict[str, str]]) -> list[T
     return tracks
 
 
-def _musdb_tracks(root: str | os.PathLike | None, **options) -> list[Track]:
+def _musdb_root(root: str | os.PathLike | None) -> tuple[Path, set[str]]:
+    """Find MUSDB18 or fetch its sample; name the songs that it sets aside for validation."""
     musdb = _package("musdb")
     place = Path(root) if root is not None else cache() / "musdb18-7"
     if root is not None and not (place / "train").is_dir() and not (place / "test").is_dir():
         raise DatasetError(f"{place}: no folder train or test; give the root of MUSDB18")
     try:
-        found = musdb.DB(
-            root=str(place),
-            is_wav=root is not None and not any(place.glob("*/*.stem.mp4")),
-            download=root is None,  # where its folder "train" is missing
-            **options,
-        )
+        # Without subsets it does not open every song, which takes long.
+        database = musdb.DB(root=str(place), subsets=[], download=root is None)
     except Exception as error:  # urllib, zipfile and musdb raise what they like
         with contextlib.suppress(OSError):
             place.rmdir()
@@ -312,36 +311,25 @@ def _musdb_tracks(root: str | os.PathLike | None, **options) -> list[Track]:
             f"{place}: MUSDB18's 7 s sample is not there and cannot be fetched ({error}); "
             "set SEPKIT_DATA to a folder that holds musdb18-7"
         ) from error
+    return place, set(database.setup["validation_tracks"])
+
+
+def _musdb_tracks(place: Path, part: str) -> list[Track]:
     known = {row["track"]: row for row in table()}
-    tracks = [
-        Track(
-            name=song.name,
-            artist=song.name.partition(" - ")[0],
-            licence=known.get(song.name, {}).get("licence", "restricted: academic use"),
-            rate=RATE,
-            reader=partial(_read_musdb, song),
-            files=(Path(song.path),) if not song.is_wav else _wav_files(Path(song.path).parent),
-            genre=known.get(song.name, {}).get("genre", ""),
-        )
-        for song in sorted(found.tracks, key=lambda song: song.name)
-    ]
-    if not tracks:
-        raise DatasetError(f"{place}: holds no songs; give the root of MUSDB18")
-    return tracks
-
-
-def _wav_files(folder: Path) -> tuple[Path, ...]:
-    return tuple(folder / f"{source}.wav" for source in SOURCES)
-
-
-def _read_musdb(song) -> Stems:
-    if song.is_wav:
-        return _read_files(_wav_files(Path(song.path).parent))
-    try:
-        streams = song.stems
-    except Exception as error:  # stempeg and ffmpeg raise what they like
-        raise DatasetError(f"{song.path}: cannot be read ({error}); is ffmpeg whole?") from error
-    return _by_source(song.path, streams)
+    tracks = []
+    for path in (place / part).glob("[!.]*"):
+        name = path.name.removesuffix(".stem.mp4")
+        row = known.get(name, {})
+        about = {
+            "licence": row.get("licence", "restricted: academic use"),
+            "genre": row.get("genre", ""),
+        }
+        if path.is_dir():
+            tracks.append(_folder_track(path, **about))
+        elif name != path.name:
+            artist, reader = name.partition(" - ")[0], partial(_read_stem_file, path)
+            tracks.append(Track(name, artist, rate=RATE, reader=reader, files=(path,), **about))
+    return sorted(tracks, key=lambda song: song.name)
 
 
 # A user's own stems.

@@ -7,10 +7,10 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 
 import numpy as np
@@ -492,6 +492,49 @@ def format_table(evaluation: Evaluation, measure: str) -> str:
     if summary.dropped.any():
         lines.append(f"left out, NaN or infinite: {int(summary.dropped.sum())} scores")
     return "\n".join(lines)
+
+
+def markdown_table(rows: Mapping[str, Mapping], *, metrics_shown: Sequence[str] = METRICS) -> str:
+    """Lay scores of several systems out as a table in Markdown.
+
+    Parameters
+    ----------
+    rows : dict of str to dict
+        Label to ``{"mean": {"SDR": [...], ...}, "deviation": {...}}`` in the order of `SOURCES`:
+        ``card["scores"][mode]["report"]``, or an entry of `published_scores`.
+    metrics_shown : sequence of str
+        Which of SDR, SIR, SAR.
+
+    Returns
+    -------
+    str
+        A line a metric and label, mean ± deviation over songs [dB].
+    """
+    lines = [f"| dB | | {' | '.join(SOURCES)} |", f"| --- | --- |{' ---: |' * len(SOURCES)}"]
+    for metric in metrics_shown:
+        for i, (label, scored) in enumerate(rows.items()):
+            # Typographic minus, so that it does not break away from its number.
+            cells = [
+                f"{mean:.1f} ± {deviation:.1f}".replace("-", "\N{MINUS SIGN}")
+                for mean, deviation in zip(
+                    scored["mean"][metric], scored["deviation"][metric], strict=True
+                )
+            ]
+            lines.append(f"| {'' if i else metric} | {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def published_scores() -> dict[str, dict]:
+    """Read the figures that others have published, to set beside ours.
+
+    Returns
+    -------
+    dict of str to dict
+        paper, report_experiment1, report_experiment2: label, source, mean and deviation by
+        metric, in the order of `SOURCES` [dB].
+    """
+    text = (resources.files("sepkit") / "data" / "published.json").read_text(encoding="utf-8")
+    return json.loads(text)
 
 
 def add_scores(card_path: str | os.PathLike, evaluations: Sequence[Evaluation]) -> None:

@@ -118,8 +118,10 @@ def dimensions(parameters: Parameters) -> tuple[int, int]:
 
     Returns
     -------
-    channels, n_sources : int
-        Channels of its input; sources it tells apart.
+    channels : int
+        Channels of its input.
+    n_sources : int
+        Sources it tells apart.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Pictures of the book: waveforms, spectrograms, masks, scores.
+"""Pictures of the book: waveforms, spectrograms, masks, filters, scores.
 
 Each function draws on axes it is given, or on new ones, and returns them.
 """
@@ -6,16 +6,18 @@ Each function draws on axes it is given, or on new ones, and returns them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import librosa
 import matplotlib.pyplot as plt
 import numpy as np
+from ipywidgets import Widget
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sepkit.datasets import RATE, SOURCES
 from sepkit.metrics import METRICS
-from sepkit.spectral import FRAME, HOP
+from sepkit.spectral import EDGE, FRAME, HOP
 
 COLOURS = {
     "mixture": "#7f7f7f",
@@ -25,6 +27,8 @@ COLOURS = {
     "vocals": "#cc79a7",
 }
 """One colour a source, told apart by colour-blind readers too (Okabe and Ito's palette)."""
+
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def waveform(
@@ -120,19 +124,60 @@ def mask(
     return ax
 
 
+def timbre_filters(kernel: np.ndarray, *, ax: Axes | None = None, highest: float = 16000.0) -> Axes:
+    """Draw the filters of a vertical convolution side by side, each scaled to its own peak.
+
+    Parameters
+    ----------
+    kernel : ndarray of shape (513, n_channels, n_filters), float32
+        Filters, in the order in which they are drawn; channels are averaged.
+    ax : Axes, optional
+        Where to.
+    highest : float
+        Highest frequency drawn [Hz].
+
+    Returns
+    -------
+    Axes
+        Red where a filter counts a bin for, blue where against; with a colour bar.
+    """
+    ax = ax or plt.subplots(figsize=(8, 3), layout="constrained")[1]
+    weights = kernel.mean(axis=1)
+    peaks = np.abs(weights).max(axis=0)
+    weights = weights / np.where(peaks > 0, peaks, 1)
+    columns = np.arange(weights.shape[1] + 1) - 0.5
+    image = ax.pcolormesh(
+        columns, _bin_edges(len(weights)), weights, cmap="RdBu_r", vmin=-1, vmax=1, rasterized=True
+    )
+    ax.figure.colorbar(image, ax=ax, label="weight / peak", pad=0.01)
+    _logarithmic_frequency(ax, highest)
+    ax.set_xlabel("filter")
+    return ax
+
+
 def _image(ax: Axes, picture: np.ndarray, highest: float, **options):
-    times = (np.arange(picture.shape[1] + 1) * HOP - FRAME // 2) / RATE
+    # Frame n spans half a hop on either side of its centre; it starts at sample 256 n - 768.
+    times = ((np.arange(picture.shape[1] + 1) - 0.5) * HOP + FRAME // 2 - EDGE) / RATE
+    image = ax.pcolormesh(times, _bin_edges(len(picture)), picture, rasterized=True, **options)
+    _logarithmic_frequency(ax, highest)
+    ax.set_xlabel("time [s]")
+    ax.set_xlim(0, times[-1])
+    return image
+
+
+def _bin_edges(n_bins: int) -> np.ndarray:
     # Bin k spans half a bin on either side of its centre, k * 43 Hz.
-    edges = (np.arange(picture.shape[0] + 1) - 0.5) * RATE / FRAME
+    edges = (np.arange(n_bins + 1) - 0.5) * RATE / FRAME
     edges[0] = edges[1] / 2
-    image = ax.pcolormesh(times, edges, picture, rasterized=True, **options)
+    return edges
+
+
+def _logarithmic_frequency(ax: Axes, highest: float) -> None:
     ax.set_yscale("log")
     ticks = [hertz for hertz in (50, 100, 200, 500, 1000, 2000, 5000, 10000) if hertz < highest]
     ax.set_yticks(ticks, [f"{hertz // 1000} k" if hertz >= 1000 else str(hertz) for hertz in ticks])
     ax.minorticks_off()
-    ax.set(xlabel="time [s]", ylabel="frequency [Hz]", ylim=(edges[0] * 2, highest))
-    ax.set_xlim(0, times[-1])
-    return image
+    ax.set(ylabel="frequency [Hz]", ylim=(RATE / FRAME / 2, highest))
 
 
 def source_masks(masks: np.ndarray, *, highest: float = 16000.0) -> Figure:
@@ -226,3 +271,34 @@ def song_scores(
     index = SOURCES.index(source)
     values = [channel[metric][index] for song in scored["songs"] for channel in song[measure]]
     return [value for value in values if value is not None]
+
+
+class _WithFallback:
+    """A widget where a kernel runs, HTML in a static page."""
+
+    def __init__(self, widget: Widget, html: str):
+        self.widget, self.html = widget, html
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
+        # ipywidgets 7 shows itself by a method of another name.
+        bundle = getattr(self.widget, "_repr_mimebundle_", None)
+        shown = bundle() if bundle else {_WIDGET: {"model_id": self.widget.model_id}}
+        return {_WIDGET: shown[_WIDGET], "text/html": self.html}
+
+
+def with_fallback(widget: Widget, *, html: str) -> _WithFallback:
+    """Show a widget in a running notebook, and something that lives without it in a page.
+
+    Parameters
+    ----------
+    widget : ipywidgets.Widget
+        The widget.
+    html : str
+        What a static page shows in its place.
+
+    Returns
+    -------
+    object
+        To be the last line of a cell.
+    """
+    return _WithFallback(widget, html)

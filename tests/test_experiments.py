@@ -15,7 +15,9 @@ from sepkit.errors import DatasetError, ParameterError, SepkitError
 
 def stems(seed, n_samples=44100):
     rng = np.random.default_rng(seed)
-    return {s: 0.1 * rng.standard_normal((n_samples, 2)).astype(np.float32) for s in datasets.SOURCES}
+    return {
+        s: 0.1 * rng.standard_normal((n_samples, 2)).astype(np.float32) for s in datasets.SOURCES
+    }
 
 
 def track(seed, **options):
@@ -87,9 +89,9 @@ def test_the_report_s_mode_refuses_short_songs(network):
 
 def test_a_summary_counts_channels_as_the_report_does():
     songs = [
-        experiments.SongScores("a", np.stack([np.full((3, 4), 1.0), np.full((3, 4), 2.0)]), np.ones((1, 3, 4))),
+        experiments.SongScores("a", np.full((2, 3, 4), [[[1.0]], [[2.0]]]), np.ones((1, 3, 4))),
         experiments.SongScores("b", np.full((2, 3, 4), 6.0), np.full((1, 3, 4), np.nan)),
-    ]  # fmt: skip
+    ]
     evaluation = experiments.Evaluation("song", 5, songs)
     np.testing.assert_allclose(evaluation.summary("report").mean, 3.75)
     np.testing.assert_allclose(evaluation.summary("museval").mean, 1.0)
@@ -115,11 +117,16 @@ def test_a_card_tells_what_made_the_weights_and_scores_are_added_to_it(tmp_path,
     assert card["steps"] == sum(row["steps"] for row in card["history"]) == 2 * 2
     assert [song["sha256"] for song in card["data"]["songs"]] == [s.sha256() for s in songs]
     assert card["data"]["licences"] == ["MIT"]
-    evaluations = [experiments.evaluate(path, songs, mode=mode, hop=25) for mode in experiments.MODES]
+    evaluations = [
+        experiments.evaluate(path, songs, mode=mode, hop=25) for mode in experiments.MODES
+    ]
     experiments.add_scores(tmp_path / "new" / "short.json", evaluations)
     card = json.loads((tmp_path / "new" / "short.json").read_text())
     assert card["scores"]["song"]["report"]["n"]["SDR"] == [2, 2, 2, 2]
-    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["short.json", "short.weights.h5"]
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == [
+        "short.json",
+        "short.weights.h5",
+    ]
 
 
 def test_a_folder_that_cannot_be_made_is_named_before_training(tmp_path):
@@ -178,3 +185,18 @@ def test_scores_of_the_card_come_out_again(name):
                 for row, fresh in zip(kept[measure], again, strict=True):
                     wanted = np.array([row[metric] for metric in metrics.METRICS])
                     np.testing.assert_allclose(fresh, wanted, atol=0.01)
+
+
+def test_the_readme_s_table_is_what_the_cards_say():
+    scores = parameters.read_card("experiment1")["scores"]
+    published = experiments.published_scores()
+    wanted = experiments.markdown_table(
+        {
+            published["report_experiment1"]["label"]: published["report_experiment1"],
+            "Experiment 1 here, the report's procedure": scores["report"]["report"],
+            "the same weights, whole song": scores["song"]["report"],
+        }
+    )
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    _, _, after = readme.partition("they differ -->\n")
+    assert after.partition("\n<!-- /results -->")[0] == wanted

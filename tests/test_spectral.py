@@ -31,9 +31,7 @@ def test_stft_has_the_contract_s_shape_and_dtype():
 def test_stft_equals_librosa_where_both_see_the_same_samples():
     sound = noise(20_480, 1)
     ours = spectral.frames_transform(sound)[:, :, 0]
-    theirs = librosa.stft(
-        sound[:, 0], n_fft=1024, hop_length=256, window="hann", center=False
-    )
+    theirs = librosa.stft(sound[:, 0], n_fft=1024, hop_length=256, window="hann", center=False)
     np.testing.assert_allclose(ours, theirs.T, atol=2e-4)
 
 

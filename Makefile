@@ -1,0 +1,78 @@
+# make test, make book: all that is needed on a machine with python3 (3.11 to 3.13) and make.
+#   PYTHON=/path/to/python3.12   another interpreter for .venv
+#   BOOK_REPOSITORY=https://...  where the book's launch buttons lead; default: the git remote
+
+PYTHON ?= python3
+BIN := .venv/bin
+AUDIO := $(CURDIR)/book/_static/audio
+
+# Warnings are errors, and so is a reference that leads nowhere. Notebooks call what is in .venv.
+JUPYTER_BOOK = PATH="$(CURDIR)/$(BIN):$$PATH" \
+	SEPKIT_PLAYER_DIRECTORY="$(AUDIO)" TF_CPP_MIN_LOG_LEVEL=3 \
+	jupyter-book build book -W -n --keep-going --config _config.yml --toc "$(CURDIR)/_toc.yml"
+
+# The oldest versions are tried on what computes.
+LOWEST := audio datasets spectral parameters network model losses separation metrics
+
+.PHONY: test book lint linkcheck test-lowest constraints clean ffmpeg weights
+
+test: .venv/installed ffmpeg
+	$(BIN)/python -m pytest
+
+# Every build is a fresh one: all notebooks run, and no page or sound of an older build stays.
+book: weights .venv/installed ffmpeg
+	rm -rf _build book/_static
+	mkdir -p "$(AUDIO)"
+	$(JUPYTER_BOOK) --path-output .
+	SEPKIT_SITE="$(CURDIR)/_build/html" $(BIN)/python -m pytest tests/test_book.py
+
+linkcheck: weights .venv/installed ffmpeg
+	mkdir -p "$(AUDIO)"
+	$(JUPYTER_BOOK) --path-output _build/linkcheck --builder linkcheck
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/numpydoc lint sepkit/*.py
+
+# A version too old for this Python has no wheel: then the oldest that has one.
+test-lowest: .venv/installed ffmpeg
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --compile-bytecode \
+		--resolution lowest-direct \
+		--only-binary numpy --only-binary scipy --only-binary matplotlib --only-binary h5py \
+		-e '.[tensorflow,evaluation,band]' \
+		'hypothesis>=6.100' 'mir_eval>=0.8' 'pytest>=8.2'
+	.venv-lowest/bin/python -c 'import midirenderer, musdb, museval, pretty_midi, stempeg'
+	.venv-lowest/bin/python -m pytest $(wildcard $(LOWEST:%=tests/test_%.py))
+
+# The line on TensorFlow keeps the resolver from an older release of it with a newer h5py.
+constraints: .venv/installed
+	printf '%s\n' uv "tensorflow>=2.21; sys_platform != 'linux'" | $(BIN)/uv pip compile \
+		pyproject.toml - --all-extras --universal --python-version 3.11 --upgrade \
+		--no-header --no-annotate --quiet --output-file constraints.txt
+
+clean:
+	rm -rf _build book/_static .venv-lowest .hypothesis .pytest_cache .ruff_cache
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "make: needs Python 3.11 to 3.13; name one: make PYTHON=/path/to/python3.12"; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv || \
+		{ echo "make: $(PYTHON) cannot make .venv; on Debian, Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode \
+		-c constraints.txt -e '.[book,test]'
+	@touch $@
+
+ffmpeg:
+	@command -v ffmpeg >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -qq --no-install-recommends ffmpeg; \
+	else \
+		echo "make: ffmpeg is missing; sudo apt-get install ffmpeg, or brew install ffmpeg"; exit 1; \
+	fi
+
+weights:
+	@ls weights/*.weights.h5 >/dev/null 2>&1 || \
+		{ echo "make: weights/ holds no NAME.weights.h5, which the book needs: git checkout -- weights"; exit 1; }

@@ -1,0 +1,75 @@
+"""What the book's site is given at build time: launch links, the player's files, MathJax."""
+
+import os
+import re
+import subprocess
+from importlib import resources, util
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+
+def web_address(remote: str) -> str | None:
+    """Turn a git remote into the address of its web page.
+
+    Parameters
+    ----------
+    remote : str
+        As ``git remote get-url`` prints it. A name or token in it is left out.
+
+    Returns
+    -------
+    str or None
+        ``https://HOST/OWNER/NAME``, or None for a folder of this machine.
+    """
+    found = re.fullmatch(
+        r"(?:\w+://)?(?:[^@/]+@)?(?P<host>[\w-]+(?:\.[\w-]+)+)(?::\d+(?=/))?[:/]"
+        r"(?P<path>[^/].*?)(?:\.git)?/?",
+        remote,
+    )
+    return f"https://{found['host']}/{found['path']}" if found else None
+
+
+def repository() -> str | None:
+    """Tell where readers find this checkout on the web, if anywhere."""
+    remote = os.environ.get("BOOK_REPOSITORY")
+    if remote is None:
+        command = ["git", "-C", str(Path(__file__).parent), "remote", "get-url", "origin"]
+        try:
+            remote = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+        except FileNotFoundError:
+            return None
+    return web_address(remote)
+
+
+def offer_launch(app: Sphinx, config: Config) -> None:
+    """Show launch buttons that lead to this repository, or none."""
+    options = config.html_theme_options
+    address = repository()
+    if address is None:
+        options["launch_buttons"] = {}
+        return
+    options.update(repository_url=address, use_repository_button=True)
+    if not address.startswith("https://github.com/"):
+        del options["launch_buttons"]["colab_url"]  # Colab opens no other host's notebooks
+
+
+def bring_scripts(app: Sphinx, config: Config) -> None:
+    """Copy the player's files and MathJax into the site: it loads nothing from elsewhere."""
+    player = Path(str(resources.files("sepkit") / "static"))
+    config.html_static_path.append(str(player))
+    for path in sorted(player.glob("*.css")):
+        app.add_css_file(path.name)
+    for path in sorted(player.glob("*.js")):
+        app.add_js_file(path.name)
+    package = Path(util.find_spec("sphinx-mathjax-offline").origin).parent
+    config.html_static_path.append(str(package / "static" / "mathjax" / "tex-svg-full.js"))
+    config.mathjax_path = "tex-svg-full.js"
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register with Sphinx."""
+    app.connect("config-inited", offer_launch)
+    app.connect("config-inited", bring_scripts)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,438 @@
+"""A stem player: every track of a song on one clock, in a notebook or in a built page.
+
+The HTML is a custom element, ``<stem-player>``, whose waveforms and controls are written here and
+brought to life by ``static/stem_player.js``. A notebook's output carries all it needs (script,
+style, sound); a page of a site links to files instead.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import itertools
+import os
+import struct
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from html import escape
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from sepkit.errors import AudioError, ParameterError
+
+SITE_DIRECTORY = "SEPKIT_PLAYER_DIRECTORY"
+"""Environment variable: the folder that a site serves as ``_static/audio``, while it is built."""
+
+LARGEST_OUTPUT = 48 * 2**20
+"""Bytes of sound that a notebook's output may carry: a minute of nine stereo tracks."""
+
+WAVEFORM_COLUMNS = 180
+"""Bars a waveform."""
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a63d2", "#5b7f95")
+"""Colours of labels, in order of appearance: stems in `SOURCES` order have those of figures."""
+
+SPECTROGRAM_SHAPE = (96, 480)
+"""Height and width of a spectrogram's picture, in pixels."""
+
+
+@dataclass(frozen=True, repr=False)
+class StemPlayer:
+    """What a notebook shows: made by `stem_player`.
+
+    Attributes
+    ----------
+    title : str
+        Name of the song.
+    html : str
+        The player, whole.
+    """
+
+    title: str
+    html: str
+
+    def __repr__(self) -> str:
+        """Name the song."""
+        return f"StemPlayer({self.title!r})"
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+@dataclass(frozen=True)
+class _Row:
+    group: str  # "" outside of any
+    label: str
+    audio: np.ndarray
+
+    @property
+    def name(self) -> str:
+        return f"{self.label} ({self.group})" if self.group else self.label
+
+
+def stem_player(
+    tracks: Mapping[str, np.ndarray | Mapping[str, np.ndarray]],
+    rate: int,
+    *,
+    title: str = "Stems",
+    licence: str | None = None,
+    licence_link: str | None = None,
+    spectrogram: bool = False,
+) -> StemPlayer:
+    """Make a player of tracks that sound together, to the sample.
+
+    At the start the first group sounds. So a plain dict of stems plays as their mix, and of
+    ``{"Mixture": ..., "Estimates": {...}, "True stems": {...}}`` only the mixture is heard until
+    the listener chooses a stem. A click on a label switches to that track alone at the same point
+    in time, a click on a group's heading to the group. Equal labels have equal colours.
+
+    Parameters
+    ----------
+    tracks : mapping of str to array or to mapping of str to array
+        Label -> audio, float of shape (n_samples, n_channels) at full scale 1.0; or heading ->
+        a group of such labels (``Track.stems`` or what `sepkit.separate` returns). All of one
+        length; one to eight channels.
+    rate : int
+        Samples a second of all of them [Hz].
+    title : str
+        Name of the song; it also names the player to a screen reader.
+    licence : str, optional
+        Line shown with the player: artist, title, licence. Needed in a page of a site.
+    licence_link : str, optional
+        Where the licence can be read (http or https).
+    spectrogram : bool
+        Whether the rows show spectrograms (40 Hz to 16 kHz on a logarithmic axis, 80 dB below
+        the loudest bin of all tracks), which a button changes for waveforms.
+
+    Returns
+    -------
+    StemPlayer
+        To be the last line of a cell.
+
+    Raises
+    ------
+    AudioError
+        When samples are NaN or infinite, the sound is too long for a notebook's output, or its
+        files cannot be written.
+    ParameterError
+        When there is no track, a shape or rate does not fit, or a site's page has no licence.
+
+    Notes
+    -----
+    Sound is 16-bit FLAC: without loss, without a codec's delay, decoded by all current browsers.
+    Where any sample exceeds full scale, all tracks are lowered by one gain, so that their levels
+    stay comparable, and the player says so.
+
+    When the environment names a folder in ``SEPKIT_PLAYER_DIRECTORY``, sound goes there as files
+    named by their content, and the HTML links to them (script and style are the site's).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> hum = np.sin(np.arange(44100) / 20).astype(np.float32)[:, None]
+    >>> stem_player({"loud": hum, "soft": hum / 2}, 44100, title="Hums")
+    StemPlayer('Hums')
+    """
+    rows = list(_rows(tracks))
+    _check(rows, rate)
+    if licence_link and not licence_link.startswith(("https://", "http://")):
+        raise ParameterError(f"licence_link={licence_link!r}: not a web address; give https://...")
+    directory = os.environ.get(SITE_DIRECTORY)
+    if directory and not licence:
+        raise ParameterError(
+            f"{title}: a page that is published must name whose sound it plays; give licence=..."
+        )
+    peak = max(float(np.abs(row.audio).max()) for row in rows)
+    gain = 1 / max(1.0, peak)
+    sounds = [_flac(row.audio * gain, rate) for row in rows]
+    n_bytes = sum(map(len, sounds))
+    if not directory and n_bytes > LARGEST_OUTPUT:
+        raise AudioError(
+            f"{title}: {n_bytes >> 20} MB of sound is too much for a notebook's output; "
+            "give an excerpt"
+        )
+    place = _linker(Path(directory)) if directory else _embed
+    pictures = _spectrograms(rows, rate) if spectrogram else []
+    html = _page(
+        rows,
+        sources=[place(sound, "audio/flac") for sound in sounds],
+        pictures=[place(picture, "image/png") for picture in pictures],
+        rate=rate,
+        title=title,
+        foot=_foot(licence, licence_link, gain),
+    )
+    return StemPlayer(title, html if directory else html + _script_and_style())
+
+
+def _rows(tracks: Mapping[str, np.ndarray | Mapping[str, np.ndarray]]) -> Iterator[_Row]:
+    for heading, content in tracks.items():
+        if isinstance(content, Mapping):
+            for label, audio in content.items():
+                yield _Row(str(heading), str(label), np.asarray(audio))
+        else:
+            yield _Row("", str(heading), np.asarray(content))
+
+
+def _check(rows: list[_Row], rate: int) -> None:
+    if not rows:
+        raise ParameterError("tracks: there is none to play; give a dict of label -> audio")
+    if not 3000 <= rate <= 192_000:
+        raise ParameterError(f"rate={rate}: browsers play 3000 to 192000 Hz; resample the tracks")
+    for row in rows:
+        if not row.label.strip():
+            raise ParameterError("tracks: one has no label; give each a name")
+        audio = row.audio
+        if audio.ndim != 2 or not np.issubdtype(audio.dtype, np.floating):
+            raise ParameterError(
+                f"{row.name}: {audio.dtype} of shape {audio.shape} is not audio; "
+                "give float of shape (n_samples, n_channels)"
+            )
+        if not 1 <= audio.shape[1] <= 8:
+            raise ParameterError(
+                f"{row.name}: {audio.shape[1]} channels; give 1 to 8, as (n_samples, n_channels)"
+            )
+        if len(audio) == 0:
+            raise ParameterError(f"{row.name}: holds no samples; give a sound of some length")
+        if len(audio) != len(rows[0].audio):
+            raise ParameterError(
+                f"{row.name}: {len(audio)} samples, but {rows[0].name} has "
+                f"{len(rows[0].audio)}; cut them to one length"
+            )
+        if not np.isfinite(audio).all():
+            raise AudioError(f"{row.name}: holds NaN or infinite samples; look where they arose")
+
+
+class _FrameLog(io.BytesIO):
+    """A file in memory that notes where FLAC frames start: the encoder writes each in one go."""
+
+    def __init__(self):
+        super().__init__()
+        self.starts: list[int] = []
+
+    def write(self, content: bytes) -> int:
+        if content[:2] == b"\xff\xf8":
+            self.starts.append(self.tell())
+        return super().write(content)
+
+
+def _flac(audio: np.ndarray, rate: int) -> bytes:
+    """Encode as 16-bit FLAC with a seek table (RFC 9639, section 8.5).
+
+    libsndfile writes no such table, and without one Chromium's media elements, which play a page
+    that was opened from disk, now and then fail to seek.
+    """
+    samples = np.clip(np.round(audio * 2.0**15), -(2**15), 2**15 - 1).astype(np.int16)
+    file = _FrameLog()
+    soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
+    content = file.getvalue()
+    # "fLaC", then the stream's properties: 4 bytes of header and 34, a frame's length first.
+    properties, rest = bytearray(content[:42]), content[42:]
+    (length,) = struct.unpack(">H", properties[8:10])
+    points = b"".join(
+        struct.pack(">QQH", first, start - file.starts[0], min(length, len(audio) - first))
+        for first, start in zip(range(0, len(audio), length), file.starts, strict=True)
+    )
+    last_block = properties[4] & 0x80
+    properties[4] &= 0x7F
+    table = struct.pack(">I", (last_block | 3) << 24 | len(points)) + points
+    return bytes(properties) + table + rest
+
+
+def _embed(content: bytes, media_type: str) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def _linker(directory: Path) -> Callable[[bytes, str], str]:
+    def link(content: bytes, media_type: str) -> str:
+        suffix = media_type.rpartition("/")[2]
+        path = directory / f"{hashlib.sha256(content).hexdigest()[:20]}.{suffix}"
+        if not path.exists():
+            try:
+                directory.mkdir(parents=True, exist_ok=True)
+                with tempfile.NamedTemporaryFile(dir=directory, delete=False) as beside:
+                    beside.write(content)
+                os.chmod(beside.name, 0o644)
+                os.replace(beside.name, path)
+            except OSError as error:
+                raise AudioError(
+                    f"{path}: cannot be written ({error.strerror}); set {SITE_DIRECTORY} to a "
+                    "folder that can"
+                ) from error
+        return path.name
+
+    return link
+
+
+def _spectrograms(rows: list[_Row], rate: int) -> Iterator[bytes]:
+    """Draw each row's spectrogram as PNG, all on one scale of decibels."""
+    from matplotlib import colormaps, image
+
+    levels = [_log_spectrogram(row.audio.mean(1), rate) for row in rows]
+    loudest = max(float(level.max()) for level in levels)
+    for level in levels:
+        file = io.BytesIO()
+        shade = np.clip(1 + (level - loudest) / 80, 0, 1)
+        image.imsave(file, colormaps["magma"](shade, bytes=True)[::-1], format="png")
+        yield file.getvalue()
+
+
+def _log_spectrogram(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Give levels [dB] on a logarithmic axis of frequency, lowest first."""
+    height, width = SPECTROGRAM_SHAPE
+    # Longer than the network's frame: below 100 Hz its bins are further apart than notes.
+    frame = 4096
+    padded = np.pad(samples, frame // 2)
+    starts = np.linspace(0, len(padded) - frame, width).astype(int)
+    frames = padded[starts[:, None] + np.arange(frame)] * np.hanning(frame)
+    power = np.abs(np.fft.rfft(frames)) ** 2
+    edges = np.geomspace(40, min(16_000, rate / 2), height + 1) * frame / rate
+    # A picture's row holds less than a bin at the bottom and many at the top: the integral of
+    # power up to each edge serves both.
+    integral = np.pad(np.cumsum(power, axis=1), [(0, 0), (1, 0)])
+    below = np.floor(edges + 0.5).astype(int).clip(0, power.shape[1] - 1)
+    part = edges + 0.5 - below
+    upto = integral[:, below] + part * power[:, below]
+    return 10 * np.log10(np.maximum(np.diff(upto) / np.diff(edges), 1e-12)).T
+
+
+def _waveform(audio: np.ndarray, scale: float) -> str:
+    """Draw one bar a column, from the lowest to the highest sample in it."""
+    starts = np.linspace(0, len(audio), min(WAVEFORM_COLUMNS, len(audio)), endpoint=False)
+    starts = starts.astype(int)
+    top = np.maximum.reduceat(audio.max(1), starts) * scale
+    bottom = np.minimum.reduceat(audio.min(1), starts) * scale
+    # One unit more on both sides, so that silence is a line and not nothing.
+    bars = "".join(
+        f"M{column}.5 {49 - 49 * high:.0f}V{51 - 49 * low:.0f}"
+        for column, (high, low) in enumerate(zip(top, bottom, strict=True))
+    )
+    return (
+        f'<svg viewBox="0 0 {len(starts)} 100" preserveAspectRatio="none" aria-hidden="true">'
+        f'<path d="{bars}"/></svg>'
+    )
+
+
+def _clock(time: float) -> str:
+    tenths = int(time * 10 + 1e-6)
+    return f"{tenths // 600}:{tenths // 10 % 60:02d}.{tenths % 10}"
+
+
+def _page(
+    rows: list[_Row],
+    *,
+    sources: list[str],
+    pictures: list[str],
+    rate: int,
+    title: str,
+    foot: str,
+) -> str:
+    duration = len(rows[0].audio) / rate
+    peak = max(float(np.abs(row.audio).max()) for row in rows)
+    groups: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        groups.setdefault(row.group, []).append(index)
+    opening = groups[rows[0].group]
+    # A track that is a group by itself, the mixture say, keeps the colour of text.
+    labels = dict.fromkeys(row.label for row in rows if len(groups[row.group]) > 1)
+    colours = dict(zip(labels, itertools.cycle(COLOURS)))
+    content = ""
+    for heading, indices in groups.items():
+        content += _group_start(heading, pressed=indices == opening)
+        for index in indices:
+            content += _track(
+                rows[index],
+                source=sources[index],
+                picture=pictures[index] if pictures else "",
+                colour=colours.get(rows[index].label, "currentColor"),
+                scale=1 / (peak or 1.0),
+                heard=index in opening,
+                alone=opening == [index],
+            )
+        content += "</div>"
+    option = '<button type="button" data-action="{}" aria-pressed="{}">{}</button>'
+    return (
+        f'<stem-player role="group" aria-label="Stem player: {escape(title)}" '
+        # Else JupyterLab takes M for its own shortcut and turns the cell into text.
+        'data-lm-suppress-shortcuts="true" '
+        f'data-rate="{rate}" data-duration="{duration:.6f}">'
+        f'<div class="stem-head"><p class="stem-title">{escape(title)}</p>'
+        '<p class="stem-status" role="status">This player needs JavaScript.</p>'
+        '<p class="stem-hint">Click a name to hear it alone.</p></div>'
+        '<div class="stem-toolbar">'
+        '<button type="button" class="stem-play" data-action="play" aria-label="Play">'
+        '<svg viewBox="0 0 16 16" aria-hidden="true">'
+        '<path class="stem-icon-play" d="M4 1.5v13L15 8z"/>'
+        '<path class="stem-icon-pause" d="M2.5 2H6v12H2.5zM10 2h3.5v12H10z"/></svg></button>'
+        '<input type="range" class="stem-seek" aria-label="Position" autocomplete="off" min="0" '
+        f'max="{duration:.3f}" step="{0.1 if duration < 60 else 1}" value="0" '
+        'aria-valuetext="0 s">'
+        f'<span class="stem-time"><span class="stem-now">{_clock(0)}</span> / '
+        f"{_clock(duration)}</span>"
+        + option.format("loop", "false", "Loop")
+        + (option.format("spectrogram", "true", "Spectrogram") if pictures else "")
+        + f"</div>{content}{foot}</stem-player>"
+    )
+
+
+def _group_start(heading: str, *, pressed: bool) -> str:
+    if not heading:
+        return '<div class="stem-group">'
+    name = escape(heading)
+    return (
+        f'<div class="stem-group" role="group" aria-label="{name}">'
+        '<button type="button" class="stem-together" data-action="together" '
+        f'aria-pressed="{_truth(pressed)}" aria-label="{name}: hear all together" '
+        f'title="Hear these together">{name}</button>'
+    )
+
+
+def _track(
+    row: _Row, *, source: str, picture: str, colour: str, scale: float, heard: bool, alone: bool
+) -> str:
+    name = escape(row.name)
+    spectrogram = f' data-spectrogram="{picture}"' if picture else ""
+    return (
+        f'<div class="stem-track{"" if heard else " stem-silent"}" role="group" '
+        f'aria-label="{name}" style="--stem-colour: {colour}" data-audio="{source}"{spectrogram}>'
+        '<button type="button" class="stem-solo" data-action="solo" '
+        f'aria-pressed="{_truth(alone)}" aria-label="{name}: solo" title="Hear it alone (S)">'
+        f"<span>{escape(row.label)}</span>"
+        '<span class="stem-key" aria-hidden="true">S</span></button>'
+        '<button type="button" class="stem-mute" data-action="mute" '
+        f'aria-pressed="{_truth(not heard)}" aria-label="{name}: mute" title="Mute (M)">M</button>'
+        '<input type="range" class="stem-volume" autocomplete="off" min="0" max="1" step="0.05" '
+        f'value="1" aria-label="{name}: volume" aria-valuetext="100 %" title="Volume">'
+        f'<div class="stem-picture">{_waveform(row.audio, scale)}'
+        '<div class="stem-playhead"></div></div></div>'
+    )
+
+
+def _truth(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _foot(licence: str | None, link: str | None, gain: float) -> str:
+    lines = ""
+    if licence:
+        text = escape(licence)
+        if link:
+            text = f'<a href="{escape(link)}" rel="license">{text}</a>'
+        lines += f'<p class="stem-licence">{text}</p>'
+    if gain < 1:
+        lines += (
+            f'<p class="stem-note">All tracks are lowered by {-20 * np.log10(gain):.1f} dB, '
+            "so that none clips.</p>"
+        )
+    return f'<div class="stem-foot">{lines}</div>' if lines else ""
+
+
+def _script_and_style() -> str:
+    static = resources.files("sepkit") / "static"
+    script = (static / "stem_player.js").read_text(encoding="utf-8")
+    style = (static / "stem_player.css").read_text(encoding="utf-8")
+    return f"<style>{style}</style><script>{script}</script>"

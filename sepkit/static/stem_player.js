@@ -1,0 +1,476 @@
+/* <stem-player>: the tracks of a song on one clock. The markup, labels and waveforms included, is
+   written by sepkit/player.py; this script brings it to life. */
+(() => {
+  "use strict";
+  if (customElements.get("stem-player")) return; // each output of a notebook brings its own copy
+
+  // A site keeps the sound beside this script, whatever the depth of the page. In a notebook the
+  // script is inline and the sound in data: addresses, which need no base.
+  const script = document.currentScript?.src;
+  const base = script ? new URL("audio/", script) : undefined;
+  const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
+  let current = null; // the one player of the page that may sound
+
+  const fileName = (url) => (url.protocol === "data:" ? "embedded" : url.pathname.split("/").pop());
+
+  async function bytes(url) {
+    if (url.protocol === "data:") {
+      // Not by fetch, which a notebook's content security policy may forbid.
+      const text = atob(url.pathname.slice(url.pathname.indexOf(",") + 1));
+      return Uint8Array.from(text, (letter) => letter.charCodeAt(0)).buffer;
+    }
+    const response = await fetch(url);
+    if (!response.ok) throw new Error(`${fileName(url)}: ${response.status}`);
+    return response.arrayBuffer();
+  }
+
+  function happened(target, event, failure) {
+    return new Promise((resolve, reject) => {
+      target.addEventListener(event, resolve, { once: true });
+      target.addEventListener("error", () => reject(new Error(failure)), { once: true });
+    });
+  }
+
+  /** Decoded tracks, all started at one time of one audio context: in step to the sample. */
+  class DecodedTracks {
+    constructor(urls, rate) {
+      this.urls = urls;
+      this.loop = false;
+      this.nodes = [];
+      // Resumed here, within the click, or Safari keeps it silent. At the tracks' own rate
+      // nothing is resampled.
+      this.context = new AudioContext({ sampleRate: rate });
+      this.context.resume();
+    }
+
+    async load() {
+      this.buffers = await Promise.all(
+        this.urls.map(async (url) => this.context.decodeAudioData(await bytes(url))),
+      );
+    }
+
+    async start(offset, gains, onended) {
+      const late = new Promise((_, reject) => {
+        setTimeout(reject, 4000, new Error("the browser gives no sound output"));
+      });
+      await Promise.race([this.context.resume(), late]);
+      this.stop();
+      this.offset = offset;
+      this.when = this.context.currentTime + 0.03;
+      this.nodes = this.wire(this.context, gains, this.when, offset);
+      this.nodes[0].source.onended = onended;
+    }
+
+    /** Source and gain of every track, on the live context or on one that renders. */
+    wire(context, gains, when, offset) {
+      return this.buffers.map((buffer, index) => {
+        const source = new AudioBufferSourceNode(context, { buffer, loop: this.loop });
+        const gain = new GainNode(context, { gain: gains[index] });
+        source.connect(gain).connect(context.destination);
+        source.start(when, offset);
+        return { source, gain };
+      });
+    }
+
+    /** The mix that these gains make, computed instead of played. */
+    render(gains) {
+      const { length, sampleRate } = this.buffers[0];
+      const channels = Math.max(...this.buffers.map((buffer) => buffer.numberOfChannels));
+      const context = new OfflineAudioContext(channels, length, sampleRate);
+      this.wire(context, gains, 0, 0);
+      return context.startRendering();
+    }
+
+    stop() {
+      for (const { source } of this.nodes) {
+        source.onended = null;
+        source.stop();
+      }
+      this.nodes = [];
+    }
+
+    get position() {
+      const elapsed = Math.max(0, this.context.currentTime - this.when);
+      return (this.offset + elapsed) % this.buffers[0].duration;
+    }
+
+    setGains(gains) {
+      // Over some hundredths of a second, so that switching between tracks does not click.
+      const now = this.context.currentTime;
+      this.nodes.forEach(({ gain }, index) => gain.gain.setTargetAtTime(gains[index], now, 0.01));
+    }
+
+    setLoop(loop) {
+      this.loop = loop;
+      for (const { source } of this.nodes) source.loop = loop;
+    }
+
+    close() {
+      this.stop();
+      this.context.close();
+    }
+  }
+
+  /** Tracks as <audio> elements, for a page opened from disk, where no script may read files.
+      Each has a clock of its own: those that stray are set back to the first that is heard. */
+  class MediaTracks {
+    constructor(urls, rate) {
+      this.loop = false;
+      this.lastFrame = 4096 / rate; // of FLAC [s]; Chromium fails to seek into it
+      this.note = "Opened from disk: tracks keep step to a few hundredths of a second.";
+      this.players = urls.map((url) => Object.assign(new Audio(), { preload: "auto", src: url }));
+    }
+
+    async load() {
+      await Promise.all(
+        this.players.map((player) => {
+          player.load();
+          const name = fileName(new URL(player.src));
+          return happened(player, "canplay", `${name}: missing, or no sound to this browser`);
+        }),
+      );
+    }
+
+    async start(offset, gains, onended) {
+      this.onended = onended;
+      this.setGains(gains);
+      const time = Math.max(0, Math.min(offset, this.leader.duration - this.lastFrame));
+      await Promise.all(
+        this.players.map((player) => {
+          player.currentTime = time;
+          return happened(player, "seeked", "the browser cannot seek");
+        }),
+      );
+      this.stop();
+      await Promise.all(this.players.map((player) => player.play()));
+      this.timer = setInterval(() => this.keepInStep(), 100);
+    }
+
+    keepInStep() {
+      if (this.leader.ended) {
+        this.stop();
+        if (this.loop) this.start(0, this.gains, this.onended).catch(this.onended);
+        else this.onended();
+        return;
+      }
+      const time = this.leader.currentTime;
+      if (time > this.leader.duration - this.lastFrame) return;
+      for (const player of this.players) {
+        if (Math.abs(player.currentTime - time) > 0.04) player.currentTime = time;
+      }
+    }
+
+    stop() {
+      clearInterval(this.timer);
+      for (const player of this.players) player.pause();
+    }
+
+    get position() {
+      return this.leader.currentTime;
+    }
+
+    setGains(gains) {
+      this.gains = gains;
+      this.players.forEach((player, index) => {
+        player.volume = gains[index];
+        player.muted = gains[index] === 0; // iPhones ignore volume
+      });
+      this.leader = this.players.find((player) => !player.muted) ?? this.players[0];
+    }
+
+    setLoop(loop) {
+      this.loop = loop;
+    }
+
+    close() {
+      this.stop();
+      for (const player of this.players) player.removeAttribute("src");
+    }
+  }
+
+  const spoken = (time) => `${Math.floor(time / 60)} min ${Math.floor(time % 60)} s`;
+  const sameSet = (a, b) => a.size === b.size && [...a].every((member) => b.has(member));
+  const press = (button, pressed) => button?.setAttribute("aria-pressed", String(pressed));
+
+  function clock(time) {
+    const tenths = Math.floor(time * 10 + 1e-6);
+    const seconds = Math.floor(tenths / 10);
+    return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}.${tenths % 10}`;
+  }
+
+  class StemPlayer extends HTMLElement {
+    connectedCallback() {
+      if (this.rows) return;
+      // With the script in the page's head, the element is met before its content.
+      if (document.readyState !== "loading") this.setUp();
+      else document.addEventListener("DOMContentLoaded", () => this.setUp(), { once: true });
+    }
+
+    disconnectedCallback() {
+      this.pause();
+      queueMicrotask(() => this.isConnected || this.release()); // unless moved within the page
+    }
+
+    setUp() {
+      const part = (name) => this.querySelector(`.stem-${name}`);
+      this.button = part("play");
+      this.slider = part("seek");
+      this.now = part("now");
+      this.status = part("status");
+      this.rows = [...this.querySelectorAll(".stem-track")];
+      const indices = (rows) => new Set([...rows].map((row) => this.rows.indexOf(row)));
+      this.groups = [...this.querySelectorAll(".stem-group")].map((group) => ({
+        button: group.querySelector(".stem-together"),
+        members: indices(group.querySelectorAll(".stem-track")),
+      }));
+      this.duration = Number(this.dataset.duration);
+      this.urls = this.rows.map((row) => new URL(row.dataset.audio, base));
+      this.heard = this.groups[0].members; // the tracks that sound
+      this.before = null; // those that did before some were chosen alone
+      this.loop = false;
+      this.wanted = false; // play was pressed, and not yet pause
+      this.started = false; // sound is under way
+      this.resting = 0; // position while it is not [s]
+      this.addEventListener("click", (event) => this.onClick(event));
+      this.addEventListener("input", (event) => this.onInput(event));
+      this.addEventListener("keydown", (event) => this.onKey(event));
+      for (const row of this.rows) this.setUpPicture(row);
+      this.showChoice();
+      this.say("");
+    }
+
+    setUpPicture(row) {
+      const picture = row.querySelector(".stem-picture");
+      if (row.dataset.spectrogram) {
+        // No <img>, which themes give a ground and a filter of their own in dark mode.
+        const image = picture.insertBefore(document.createElement("div"), picture.lastChild);
+        image.className = "stem-spectrogram";
+        image.style.backgroundImage = `url("${new URL(row.dataset.spectrogram, base)}")`;
+      }
+      const time = ({ clientX }) => {
+        const { left, width } = picture.getBoundingClientRect();
+        return Math.min(1, Math.max(0, (clientX - left) / width)) * this.duration;
+      };
+      picture.addEventListener("pointerdown", (event) => {
+        if (event.button !== 0) return;
+        picture.setPointerCapture(event.pointerId);
+        this.dragging = true;
+        this.showTime(time(event));
+      });
+      picture.addEventListener("pointermove", (event) => {
+        if (this.dragging) this.showTime(time(event));
+      });
+      picture.addEventListener("pointerup", (event) => {
+        if (this.dragging) this.seek(time(event));
+        this.dragging = false;
+      });
+      picture.addEventListener("pointercancel", () => {
+        this.dragging = false; // the page was scrolled instead
+        this.showTime(this.position);
+      });
+    }
+
+    onClick({ target }) {
+      const button = target.closest("button");
+      const index = this.rows.indexOf(target.closest(".stem-track"));
+      const actions = {
+        play: () => (this.wanted ? this.pause() : this.play()),
+        solo: () => this.hearOnly(new Set([index])),
+        mute: () => this.toggleMute(index),
+        together: () => this.hearOnly(this.groups.find((group) => group.button === button).members),
+        loop: () => this.setLoop(!this.loop),
+        spectrogram: () => this.toggleView(button),
+      };
+      actions[button?.dataset.action]?.();
+    }
+
+    onInput({ target }) {
+      if (target === this.slider) return this.seek(Number(target.value));
+      target.setAttribute("aria-valuetext", `${Math.round(target.value * 100)} %`);
+      target.style.setProperty("--stem-fill", target.value);
+      this.tracks?.setGains(this.gains);
+    }
+
+    onKey(event) {
+      const index = this.rows.indexOf(event.target.closest(".stem-track"));
+      if (index < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
+      const key = event.key.toLowerCase();
+      if (key === "s") this.hearOnly(new Set([index]));
+      if (key === "m") this.toggleMute(index);
+    }
+
+    get gains() {
+      return this.rows.map((row, index) =>
+        this.heard.has(index) ? Number(row.querySelector(".stem-volume").value) : 0,
+      );
+    }
+
+    get position() {
+      return this.started ? this.tracks.position : this.resting;
+    }
+
+    /** Hear these tracks alone; when they already are, hear again what was heard before. */
+    hearOnly(tracks) {
+      const release = sameSet(this.heard, tracks);
+      const next = release ? (this.before ?? this.groups[0].members) : tracks;
+      this.before = release ? null : (this.before ?? this.heard);
+      this.hear(next);
+    }
+
+    toggleMute(index) {
+      const next = new Set(this.heard);
+      if (!next.delete(index)) next.add(index);
+      this.before = null;
+      this.hear(next);
+    }
+
+    hear(tracks) {
+      this.heard = tracks;
+      this.tracks?.setGains(this.gains);
+      this.showChoice();
+    }
+
+    setLoop(loop) {
+      this.loop = loop;
+      this.tracks?.setLoop(loop);
+      press(this.querySelector('[data-action="loop"]'), loop);
+    }
+
+    toggleView(button) {
+      press(button, !this.classList.toggle("stem-waveforms"));
+    }
+
+    /** The tracks, loaded when first asked for. */
+    open() {
+      return (this.opened ??= this.load());
+    }
+
+    release() {
+      this.tracks?.close();
+      this.tracks = this.opened = null;
+    }
+
+    async load() {
+      const fromDisk = this.urls.some((url) => url.protocol === "file:");
+      let failure;
+      for (const Tracks of fromDisk ? [MediaTracks] : [DecodedTracks, MediaTracks]) {
+        let tracks;
+        try {
+          tracks = new Tracks(this.urls, Number(this.dataset.rate));
+          await tracks.load();
+          tracks.setLoop(this.loop);
+          return (this.tracks = tracks);
+        } catch (error) {
+          failure ??= error;
+          tracks?.close();
+        }
+      }
+      throw failure;
+    }
+
+    async play() {
+      if (this.wanted) return;
+      if (current !== this) current?.pause();
+      current = this;
+      this.wanted = true;
+      this.showPlaying();
+      try {
+        if (!this.tracks) this.say("Loading the sound …");
+        const { note } = await this.open();
+        this.say(note ?? "");
+        if (this.wanted) await this.start(this.resting);
+      } catch (error) {
+        this.fail(error);
+      }
+    }
+
+    fail(error) {
+      this.pause();
+      this.release(); // play then loads again
+      this.say(`The sound cannot be played (${error.message}).`);
+    }
+
+    async start(time) {
+      await this.tracks.start(time, this.gains, () => this.finish());
+      if (!this.wanted) return this.tracks.stop(); // paused meanwhile
+      this.tracks.setGains(this.gains); // chosen meanwhile
+      this.started = true;
+      this.follow();
+    }
+
+    pause() {
+      if (!this.rows) return;
+      this.resting = this.position;
+      if (this.started) this.tracks.stop();
+      this.started = this.wanted = false;
+      this.showPlaying();
+    }
+
+    finish() {
+      this.pause();
+      this.seek(0);
+    }
+
+    seek(time) {
+      this.resting = time;
+      this.showTime(time);
+      if (!this.started) return;
+      this.started = false;
+      this.tracks.stop();
+      this.start(time).catch((error) => this.fail(error));
+    }
+
+    follow() {
+      cancelAnimationFrame(this.frame);
+      let shown = -Infinity;
+      const step = (now) => {
+        if (!this.started) return;
+        const pace = reducedMotion.matches ? 500 : 0;
+        if (!this.dragging && now - shown >= pace) {
+          this.showTime(this.position);
+          shown = now;
+        }
+        this.frame = requestAnimationFrame(step);
+      };
+      this.frame = requestAnimationFrame(step);
+    }
+
+    showTime(time) {
+      this.style.setProperty("--stem-position", time / this.duration);
+      this.slider.value = time;
+      this.now.textContent = clock(time);
+      const text = `${spoken(time)} of ${spoken(this.duration)}`;
+      // Only when it changes, or a screen reader never stops.
+      if (this.slider.getAttribute("aria-valuetext") !== text) {
+        this.slider.setAttribute("aria-valuetext", text);
+      }
+    }
+
+    showPlaying() {
+      this.button.setAttribute("aria-label", this.wanted ? "Pause" : "Play");
+      this.classList.toggle("stem-playing", this.wanted);
+    }
+
+    showChoice() {
+      this.rows.forEach((row, index) => {
+        const heard = this.heard.has(index);
+        row.classList.toggle("stem-silent", !heard);
+        press(row.querySelector(".stem-mute"), !heard);
+        press(row.querySelector(".stem-solo"), heard && this.heard.size === 1);
+      });
+      for (const { button, members } of this.groups) press(button, sameSet(this.heard, members));
+    }
+
+    say(text) {
+      this.status.textContent = text;
+    }
+
+    /** The whole song as it would sound now, as an AudioBuffer. */
+    async renderMix() {
+      const tracks = await this.open();
+      return tracks.render(this.gains);
+    }
+  }
+
+  customElements.define("stem-player", StemPlayer);
+})();

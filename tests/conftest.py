@@ -1,0 +1,90 @@
+"""What the tests of several modules share."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import noise
+
+from sepkit import audio, datasets, parameters
+from sepkit.datasets import SOURCES
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def ffmpeg():
+    """Run ffmpeg with some arguments."""
+    if not shutil.which("ffmpeg"):
+        pytest.skip("no ffmpeg on this machine; install it with its package manager")
+
+    def run(*arguments):
+        command = ["ffmpeg", "-v", "error", "-y", "-nostdin", *map(str, arguments)]
+        subprocess.run(command, check=True)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def falcon(ffmpeg):
+    """The real song that comes with a package."""
+    pytest.importorskip("stempeg")
+    return datasets.example()
+
+
+@pytest.fixture(scope="session")
+def sample():
+    """The folder of DSD100's songs in MUSDB18's 7 s sample, where SEPKIT_DATA holds it."""
+    place = Path(os.environ.get("SEPKIT_DATA") or "/nowhere") / "musdb18-7"
+    if not (place / "train").is_dir():
+        pytest.skip("SEPKIT_DATA names no folder that holds musdb18-7")
+    pytest.importorskip("musdb")
+    return place
+
+
+@pytest.fixture(scope="session")
+def untrained():
+    """A mono network of random values, none of them zero."""
+    rng = np.random.default_rng(8)
+    return {
+        name: (0.05 * rng.standard_normal(shape)).astype(np.float32)
+        for name, shape in parameters.shapes().items()
+    }
+
+
+@pytest.fixture
+def stems_folder(tmp_path):
+    """Make a folder of one song: four stems of noise."""
+
+    def make(name, *, n_samples=4000, rate=44100, channels=2, suffix=".wav", seed=0):
+        place = tmp_path / name
+        place.mkdir(parents=True)
+        for i, source in enumerate(SOURCES):
+            stem = noise(n_samples, channels, seed=10 * seed + i)
+            audio.write(place / f"{source}{suffix}", stem, rate)
+        return place
+
+    return make
+
+
+@pytest.fixture
+def python(tmp_path):
+    """Run Python on this library in an empty folder, apart from this process."""
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+
+    def run(*arguments, check=True, **variables):
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=place,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+            capture_output=True,
+            text=True,
+            check=check,
+        )
+
+    return run

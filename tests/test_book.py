@@ -1,0 +1,228 @@
+"""The book: its sources in the repository, and the site that ``make book`` has built from them.
+
+``SEPKIT_SITE`` names the built site; the default is where ``make book`` puts it.
+"""
+
+import importlib.util
+import inspect
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+import yaml
+
+import sepkit
+
+ROOT = Path(__file__).parents[1]
+BOOK = ROOT / "book"
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+CHAPTERS = [TOC["root"], *(chapter["file"] for chapter in TOC["chapters"])]
+
+
+# The sources.
+
+
+def test_every_chapter_is_in_the_table_of_contents_and_exists():
+    written = {path.stem for path in BOOK.iterdir() if path.suffix in (".ipynb", ".md")}
+    assert sorted(CHAPTERS) == sorted(written)
+
+
+def test_notebooks_are_valid_and_open_with_one_title():
+    notebooks = sorted(BOOK.glob("*.ipynb"))
+    assert notebooks
+    for path in notebooks:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        assert notebook.metadata.kernelspec.name == "python3", path.name
+        prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+        assert notebook.cells[0].source.startswith("# "), path.name
+        titles = re.findall(r"^# ", "\n".join(prose), flags=re.MULTILINE)
+        assert len(titles) == 1, path.name
+
+
+def test_no_cell_is_allowed_to_fail():
+    execute = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["execute"]
+    assert execute["execute_notebooks"] == "force"
+    assert (execute["allow_errors"], execute["raise_on_error"]) == (False, True)
+    for path in BOOK.glob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            tags = cell.metadata.get("tags", [])
+            assert not {"raises-exception", "skip-execution"} & {*tags}, (path.name, cell.source)
+
+
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("https://github.com/owner/name.git", "https://github.com/owner/name"),
+        ("https://github.com/owner/name/", "https://github.com/owner/name"),
+        ("https://user:token@github.com/owner/name", "https://github.com/owner/name"),
+        ("git@github.com:owner/name.git", "https://github.com/owner/name"),
+        ("ssh://git@gitlab.com:2222/owner/name.git", "https://gitlab.com/owner/name"),
+        ("/srv/git/name.git", None),
+        ("../name", None),
+        ("", None),
+    ],
+)
+def test_launch_links_lead_to_the_remote_and_leak_no_token(remote, address):
+    spec = importlib.util.spec_from_file_location("publish", BOOK / "_extensions" / "publish.py")
+    publish = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(publish)
+    assert publish.web_address(remote) == address
+
+
+# The site.
+
+
+class Page(HTMLParser):
+    """What a page of the site shows, loads and links to."""
+
+    LOADS = {
+        "audio": ["src"],
+        "embed": ["src"],
+        "iframe": ["src"],
+        "img": ["src", "srcset"],
+        "input": ["src"],
+        "link": ["href"],
+        "object": ["data"],
+        "script": ["src"],
+        "source": ["src", "srcset"],
+        "track": ["src"],
+        "video": ["src", "poster"],
+    }
+    # Links of the head that say something about the page and load nothing.
+    SILENT = {"author", "canonical", "license", "next", "prev", "index", "search"}
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path, self.ids, self.links, self.loads, self.sounds = path, set(), [], [], []
+        self.text, self.code, self._inside = "", "", None
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        attributes = {name: value or "" for name, value in attributes}
+        if tag in ("script", "style"):
+            self._inside = tag
+        self.ids |= {attributes.get("id"), attributes.get("name")}
+        if tag == "a" and "href" in attributes:
+            self.links.append(attributes["href"])
+        if "data-audio" in attributes:
+            self.sounds.append(attributes["data-audio"])
+        if tag == "link" and self.SILENT & {*attributes.get("rel", "").split()}:
+            return
+        self.loads += [attributes[name] for name in self.LOADS.get(tag, []) if attributes.get(name)]
+        self.code += attributes.get("style", "")
+
+    def handle_endtag(self, tag):
+        if tag == self._inside:
+            self._inside = None
+
+    def handle_data(self, data):
+        if self._inside:
+            self.code += data
+        else:
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def site() -> Path:
+    folder = Path(os.environ.get("SEPKIT_SITE", ROOT / "_build" / "html"))
+    if not (folder / "index.html").is_file():
+        pytest.skip(f"{folder} holds no site; make book builds one and runs this")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(site) -> dict[str, Page]:
+    found = {path.relative_to(site).as_posix(): Page(path) for path in site.rglob("*.html")}
+    return {name: page for name, page in found.items() if not name.startswith("_static/")}
+
+
+def _file(page: Page, link: str) -> Path:
+    return Path(os.path.normpath(page.path.parent / unquote(urlsplit(link).path)))
+
+
+def test_every_chapter_has_its_page(pages):
+    assert {f"{name}.html" for name in CHAPTERS} <= set(pages)
+
+
+def test_landing_page_holds_the_player_with_nine_tracks(pages):
+    landing = pages["index.html"]
+    assert "How a network takes a song apart" in landing.text
+    assert len(landing.sounds) >= 9
+
+
+def test_no_page_holds_a_traceback(pages):
+    trace = re.compile(r"Traceback \(most recent call last\)|^\w*Error: ", flags=re.MULTILINE)
+    assert [name for name, page in pages.items() if trace.search(page.text)] == []
+    raw = {name: page.path.read_text(encoding="utf-8") for name, page in pages.items()}
+    assert [name for name, html in raw.items() if 'class="output traceback' in html] == []
+
+
+def test_no_page_loads_anything_from_elsewhere(pages, site):
+    elsewhere = re.compile(r"(?:[a-z]+:)?//")
+    loads = [(name, load) for name, page in pages.items() for load in page.loads]
+    assert [(name, load) for name, load in loads if elsewhere.match(load)] == []
+    # In styles and scripts: url(//...), @import "//...", import("//..."), x.src = "//...".
+    starts = r"""(?:url\(\s*["']?|(?:import|from|src\s*=)\s*\(?\s*["'])"""
+    fetched = re.compile(starts + "(?:https?:)?//")
+    assert [name for name, page in pages.items() if fetched.search(page.code)] == []
+    styles = {path: path.read_text(encoding="utf-8") for path in site.rglob("*.css")}
+    assert [path.name for path, style in styles.items() if fetched.search(style)] == []
+
+
+def test_everything_that_a_page_loads_is_in_the_site(pages):
+    lost = [
+        (name, load)
+        for name, page in pages.items()
+        for load in page.loads
+        if not load.startswith("data:") and not _file(page, load).is_file()
+    ]
+    assert lost == []
+
+
+def test_every_sound_is_a_file_of_the_site(pages, site):
+    sounds = [(name, sound) for name, page in pages.items() for sound in page.sounds]
+    lost = [
+        (name, sound[:60])
+        for name, sound in sounds
+        if not (site / "_static" / "audio" / sound).is_file()
+    ]
+    assert lost == []
+    assert [n for n, p in pages.items() if "data:audio" in p.path.read_text("utf-8")] == []
+
+
+def test_no_link_within_the_site_is_dead(pages):
+    by_path = {page.path: page for page in pages.values()}
+    dead = []
+    for name, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc or link in ("", "#"):
+                continue
+            target = _file(page, link) if parts.path else page.path
+            named = unquote(parts.fragment)
+            if not target.exists() or (named and named not in by_path[target].ids):
+                dead.append((name, link))
+    assert dead == []
+
+
+def test_formulas_are_set_by_the_sites_own_mathjax(pages):
+    html = {name: page.path.read_text(encoding="utf-8") for name, page in pages.items()}
+    formulas = {name for name, text in html.items() if re.search(r'class="math ', text)}
+    assert formulas
+    for name in formulas:
+        assert any("_static/tex-svg-full.js" in load for load in pages[name].loads), name
+
+
+def test_every_public_name_is_in_the_reference(pages):
+    documented = pages["reference.html"].ids
+    for name in sepkit.__all__:
+        public = getattr(sepkit, name)
+        if inspect.ismodule(public):
+            assert f"module-{public.__name__}" in documented
+        elif callable(public):
+            assert f"{public.__module__}.{public.__qualname__}" in documented

@@ -1,0 +1,505 @@
+"""The player in a real browser: what is heard is what was put in, and every control works."""
+
+import base64
+import functools
+import http.server
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from sepkit.player import SITE_DIRECTORY, stem_player
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+ROOT = Path(__file__).parents[1]
+STATIC = ROOT / "sepkit" / "static"
+SITE = Path(os.environ.get("SEPKIT_SITE", ROOT / "_build" / "html"))
+RATE = 22050
+DURATION = 2.0
+STEMS = ("bass", "drums", "other", "vocals")
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",  # which root cannot have
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+RENDER = """
+async (player) => {
+  const mix = await player.renderMix();
+  const channels = Array.from({ length: mix.numberOfChannels }, (_, i) => mix.getChannelData(i));
+  return { rate: mix.sampleRate, channels: channels.map((channel) => {
+    const bytes = new Uint8Array(channel.buffer, channel.byteOffset, channel.byteLength);
+    let text = "";
+    for (let i = 0; i < bytes.length; i += 32768)
+      text += String.fromCharCode(...bytes.subarray(i, i + 32768));
+    return btoa(text);
+  }) };
+}
+"""
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def serve():
+    """Give the address under which a folder is served on this machine."""
+    servers = []
+
+    def start(folder):
+        handler = functools.partial(Quiet, directory=str(folder))
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    if not executable:
+        pytest.skip("no Chromium on this machine: install Debian's package chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=executable, args=CHROMIUM_OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium):
+    """Give a page that fails the test when a script of it raises."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    errors, page.requested = [], []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: page.requested.append(request.url))
+    yield page
+    context.close()
+    assert errors == []
+
+
+def noise(seed):
+    samples = np.random.default_rng(seed).uniform(-0.2, 0.2, (int(DURATION * RATE), 2))
+    return samples.astype(np.float32)
+
+
+def nine_tracks():
+    stems = {name: noise(seed) for seed, name in enumerate(STEMS)}
+    estimates = {name: noise(10 + seed) for seed, name in enumerate(STEMS)}
+    return {"Mixture": sum(stems.values()), "Estimates": estimates, "True stems": stems}
+
+
+def document(body, head=""):
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Players</title>'
+        '<link rel="icon" href="data:,"><meta name="viewport" content="width=device-width">'
+        f"{head}</head><body>{body}</body></html>"
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Make a site whose one page, in a folder, has a player of nine tracks and one of four."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(STATIC, folder / "_static")
+    tracks, licence = nine_tracks(), "Nobody: Noise, CC0"
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(SITE_DIRECTORY, str(folder / "_static" / "audio"))
+        nine = stem_player(tracks, RATE, title="Nine", licence=licence)
+        four = stem_player(
+            tracks["True stems"], RATE, title="Four", licence=licence, spectrogram=True
+        )
+    (folder / "chapter").mkdir()
+    (folder / "chapter" / "page.html").write_text(
+        document(
+            nine.html + four.html,
+            '<link rel="stylesheet" href="../_static/stem_player.css">'
+            '<script src="../_static/stem_player.js?v=1"></script>',
+        )
+    )
+    return folder
+
+
+@pytest.fixture
+def nine(page, site, serve):
+    page.goto(serve(site) + "/chapter/page.html")
+    return page.get_by_role("group", name="Stem player: Nine")
+
+
+@pytest.fixture
+def four(nine, page):
+    return page.get_by_role("group", name="Stem player: Four")
+
+
+def button(player, name):
+    return player.get_by_role("button", name=name, exact=True)
+
+
+def seconds(player):
+    return float(player.locator(".stem-now").inner_text().removeprefix("0:"))
+
+
+def wait_for(page, condition, timeout=8.0):
+    for _ in range(int(timeout / 0.05)):
+        if condition():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"did not come true in {timeout} s")
+
+
+def play(player):
+    button(player, "Play").click()
+    wait_for(player.page, lambda: seconds(player) > 0.1)
+
+
+def rendered(player):
+    mix = player.evaluate(RENDER)
+    channels = [np.frombuffer(base64.b64decode(text), "<f4") for text in mix["channels"]]
+    return np.stack(channels, axis=1), mix["rate"]
+
+
+def audible(player):
+    """Names of the tracks whose gain is not zero."""
+    gains = player.evaluate("player => player.gains")
+    names = [row.get_attribute("aria-label") for row in player.locator(".stem-track").all()]
+    return [name for name, gain in zip(names, gains, strict=True) if gain > 0]
+
+
+def correlation(a, b):
+    return np.corrcoef(a.ravel(), b.ravel())[0, 1]
+
+
+def assert_each_track_alone_is_its_own_file(player, audio_folder):
+    rows = player.locator(".stem-track").all()
+    assert len(rows) == 9
+    names = [row.get_attribute("data-audio") for row in rows]
+    files = [soundfile.read(audio_folder / name, dtype="float32", always_2d=True) for name in names]
+    for index, row in enumerate(rows):
+        if row.locator(".stem-solo").get_attribute("aria-pressed") != "true":
+            row.locator(".stem-solo").click()
+        mix, rate = rendered(player)
+        assert rate == files[index][1]
+        assert mix.shape == files[index][0].shape
+        likeness = [correlation(mix, audio) for audio, _ in files]
+        label = row.get_attribute("aria-label")
+        assert likeness[index] > 0.99, label
+        assert max(likeness[:index] + likeness[index + 1 :]) < 0.99, label
+
+
+def assert_no_request_left(page, address):
+    assert page.requested
+    assert [url for url in page.requested if not url.startswith((address, "data:"))] == []
+
+
+def test_each_track_alone_is_its_own_file_and_no_other(nine, site):
+    assert_each_track_alone_is_its_own_file(nine, site / "_static" / "audio")
+
+
+def test_labels_name_the_sound_that_was_given_for_them(nine):
+    tracks = nine_tracks()
+    button(nine, "vocals (Estimates): solo").click()
+    mix, _ = rendered(nine)
+    gain = 1 / max(1.0, np.abs(tracks["Mixture"]).max())
+    np.testing.assert_allclose(mix, gain * tracks["Estimates"]["vocals"], rtol=0, atol=1e-4)
+
+
+def test_no_request_leaves_the_site_and_sound_waits_for_play(nine, page):
+    address = page.url.removesuffix("/chapter/page.html")
+    assert not [url for url in page.requested if url.endswith(".flac")]
+    play(nine)
+    sounds = [url for url in page.requested if url.endswith(".flac")]
+    assert len(sounds) == 9
+    assert all(url.startswith(f"{address}/_static/audio/") for url in sounds)
+    assert_no_request_left(page, address)
+
+
+def test_play_advances_and_pause_holds(nine, page):
+    play(nine)
+    button(nine, "Pause").click()
+    held = seconds(nine)
+    page.wait_for_timeout(300)
+    assert seconds(nine) == held
+    button(nine, "Play").click()
+    wait_for(page, lambda: seconds(nine) > held)
+
+
+def test_end_of_the_song_rewinds(four, page):
+    play(four)
+    wait_for(page, lambda: button(four, "Play").is_visible())
+    assert seconds(four) == 0
+
+
+def test_loop_goes_on_past_the_end(four, page):
+    button(four, "Loop").click()
+    play(four)
+    wait_for(page, lambda: seconds(four) > 1.5)
+    wait_for(page, lambda: seconds(four) < 1.0)
+    wait_for(page, lambda: seconds(four) > 1.2)
+    assert button(four, "Pause").is_visible()
+
+
+def test_one_player_of_a_page_sounds_at_a_time(nine, four):
+    play(nine)
+    play(four)
+    assert button(nine, "Play").is_visible()
+    assert button(four, "Pause").is_visible()
+
+
+def test_a_click_switches_between_tracks_and_keeps_the_time(nine, page):
+    play(nine)
+    assert audible(nine) == ["Mixture"]
+    before = seconds(nine)
+    button(nine, "vocals (Estimates): solo").click()
+    assert audible(nine) == ["vocals (Estimates)"]
+    button(nine, "vocals (True stems): solo").click()
+    assert audible(nine) == ["vocals (True stems)"]
+    assert before <= seconds(nine) < before + 1
+    button(nine, "vocals (True stems): solo").click()
+    assert audible(nine) == ["Mixture"]
+
+
+def test_heading_plays_its_group(nine):
+    button(nine, "Estimates: hear all together").click()
+    assert audible(nine) == [f"{name} (Estimates)" for name in STEMS]
+    mix, _ = rendered(nine)
+    tracks = nine_tracks()
+    gain = 1 / max(1.0, np.abs(tracks["Mixture"]).max())
+    expected = gain * sum(tracks["Estimates"].values())
+    np.testing.assert_allclose(mix, expected, rtol=0, atol=4e-4)
+
+
+def test_mute_and_volume_shape_the_mix(four):
+    stems = nine_tracks()["True stems"]
+    button(four, "drums: mute").click()
+    button(four, "other: mute").click()
+    assert button(four, "drums: mute").get_attribute("aria-pressed") == "true"
+    volume = four.get_by_role("slider", name="bass: volume")
+    volume.fill("0.5")
+    assert volume.get_attribute("aria-valuetext") == "50 %"
+    mix, _ = rendered(four)
+    np.testing.assert_allclose(mix, 0.5 * stems["bass"] + stems["vocals"], rtol=0, atol=1e-4)
+    button(four, "drums: mute").click()
+    assert audible(four) == ["bass", "drums", "vocals"]
+
+
+def test_live_gains_follow_the_choice(nine, page):
+    play(nine)
+    button(nine, "drums (True stems): solo").click()
+    page.wait_for_timeout(200)
+    gains = nine.evaluate("player => player.tracks.nodes.map(({ gain }) => gain.gain.value)")
+    np.testing.assert_allclose(gains, [0] * 6 + [1] + [0] * 2, atol=1e-3)
+
+
+def test_seek_by_waveform_and_by_keys(nine, page):
+    picture = nine.locator(".stem-picture").first
+    box = picture.bounding_box()
+    picture.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    assert seconds(nine) == pytest.approx(DURATION / 2, abs=0.1)
+    slider = nine.get_by_role("slider", name="Position")
+    slider.focus()
+    page.keyboard.press("Home")
+    assert seconds(nine) == 0
+    for _ in range(11):
+        page.keyboard.press("ArrowRight")
+    assert seconds(nine) == pytest.approx(1.1)
+    assert slider.get_attribute("aria-valuetext") == "0 min 1 s of 0 min 2 s"
+
+
+def test_drag_while_playing_moves_the_sound_when_released(four, page):
+    play(four)
+    box = four.locator(".stem-picture").first.bounding_box()
+    x, y = box["x"], box["y"] + box["height"] / 2
+    page.mouse.move(x + 0.9 * box["width"], y)
+    page.mouse.down()
+    page.mouse.move(x + 0.2 * box["width"], y, steps=4)
+    assert seconds(four) == pytest.approx(0.4, abs=0.1)
+    page.mouse.up()
+    wait_for(page, lambda: 0.45 < seconds(four) < 1)
+    assert button(four, "Pause").is_visible()
+
+
+def test_keyboard_alone_plays_solos_and_mutes(nine, page):
+    button(nine, "Play").focus()
+    page.keyboard.press("Space")
+    wait_for(page, lambda: seconds(nine) > 0.1)
+    page.keyboard.press("Enter")
+    assert button(nine, "Play").is_visible()
+    button(nine, "other (Estimates): mute").focus()
+    page.keyboard.press("s")
+    assert audible(nine) == ["other (Estimates)"]
+    page.keyboard.press("m")
+    assert audible(nine) == []
+    page.keyboard.press("m")
+    assert audible(nine) == ["other (Estimates)"]
+
+
+def test_focus_is_visible(nine, page):
+    button(nine, "Loop").focus()
+    page.keyboard.press("Tab")
+    style = "e => getComputedStyle(document.activeElement).outlineStyle"
+    assert nine.evaluate(style) == "solid"
+
+
+def test_phone_has_no_sideways_scroll(nine, page):
+    page.set_viewport_size({"width": 375, "height": 700})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    for control in nine.locator("button, input").all():
+        box = control.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 375
+        assert box["width"] >= 24 and box["height"] >= 24
+
+
+def test_reduced_motion_moves_the_playhead_in_steps(nine, page):
+    def positions():
+        return nine.evaluate(
+            """async (player) => {
+              const seen = new Set();
+              for (let i = 0; i < 30; i++) {
+                await new Promise(requestAnimationFrame);
+                seen.add(player.style.getPropertyValue("--stem-position"));
+              }
+              return seen.size;
+            }"""
+        )
+
+    play(nine)
+    assert positions() > 10
+    page.emulate_media(reduced_motion="reduce")
+    assert positions() <= 3
+
+
+def test_view_changes_from_spectrogram_to_waveform(four):
+    row = four.locator(".stem-picture").first
+    image, waveform = row.locator(".stem-spectrogram"), row.locator("svg")
+    width = image.evaluate(
+        """async (element) => {
+          const image = new Image();
+          image.src = getComputedStyle(element).backgroundImage.slice(5, -2);
+          await image.decode();
+          return image.naturalWidth;
+        }"""
+    )
+    assert width > 100
+    assert image.is_visible() and not waveform.is_visible()
+    button(four, "Spectrogram").click()
+    assert waveform.is_visible() and not image.is_visible()
+
+
+def test_missing_file_is_said_and_play_tries_again(nine, page, site):
+    lost = next(path for path in (site / "_static" / "audio").iterdir() if path.suffix == ".flac")
+    content = lost.read_bytes()
+    lost.unlink()
+    button(nine, "Play").click()
+    status = nine.get_by_role("status")
+    wait_for(page, lambda: "cannot be played" in status.inner_text())
+    assert lost.name in status.inner_text()
+    assert button(nine, "Play").is_visible()
+    lost.write_bytes(content)
+    play(nine)
+    assert status.inner_text() == ""
+
+
+def test_waveforms_and_a_word_without_javascript(chromium, site, serve):
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(serve(site) + "/chapter/page.html")
+    assert page.get_by_text("This player needs JavaScript.").first.is_visible()
+    assert page.locator(".stem-picture svg").count() == 13
+    assert page.locator(".stem-picture svg").first.is_visible()
+    assert not page.locator(".stem-play, .stem-mute, .stem-volume, .stem-seek").first.is_visible()
+    context.close()
+
+
+def test_page_from_disk_plays_in_step_by_the_fallback(page, site):
+    page.goto((site / "chapter" / "page.html").as_uri())
+    nine = page.get_by_role("group", name="Stem player: Nine")
+    play(nine)
+    assert "Opened from disk" in nine.get_by_role("status").inner_text()
+    button(nine, "drums (Estimates): solo").click()
+    wait_for(page, lambda: seconds(nine) > 0.6)
+    state = nine.evaluate(
+        "player => player.tracks.players.map((p) => [p.paused, p.muted, p.currentTime])"
+    )
+    paused, muted, times = zip(*state, strict=True)
+    assert not any(paused)
+    assert [index for index, silent in enumerate(muted) if not silent] == [2]
+    assert max(times) - min(times) < 0.1
+    nine.get_by_role("slider", name="Position").fill("1.5")
+    wait_for(page, lambda: nine.evaluate("player => player.started"))
+    assert nine.evaluate("player => player.position") > 1.45
+    wait_for(page, lambda: button(nine, "Play").is_visible())
+    assert seconds(nine) == 0
+
+
+def test_page_from_disk_loops_and_says_what_is_missing(page, site, tmp_path):
+    copy = shutil.copytree(site, tmp_path / "stick")
+    page.goto((copy / "chapter" / "page.html").as_uri())
+    four = page.get_by_role("group", name="Stem player: Four")
+    button(four, "Loop").click()
+    play(four)
+    wait_for(page, lambda: seconds(four) > 1.5)
+    wait_for(page, lambda: 0.1 < seconds(four) < 1)
+    shutil.rmtree(copy / "_static" / "audio")
+    page.reload()
+    button(four, "Play").click()
+    wait_for(page, lambda: "cannot be played" in four.get_by_role("status").inner_text())
+    assert button(four, "Play").is_visible()
+
+
+def test_outputs_of_a_notebook_play_alone_even_two_on_a_page(page, tmp_path, monkeypatch):
+    monkeypatch.delenv(SITE_DIRECTORY, raising=False)
+    stems = nine_tracks()["True stems"]
+    outputs = [stem_player(stems, RATE, title=title, spectrogram=True) for title in ("A", "B")]
+    path = tmp_path / "notebook.html"
+    path.write_text(document("".join(output.html for output in outputs)))
+    page.goto(path.as_uri())
+    for title in ("A", "B"):
+        player = page.get_by_role("group", name=f"Stem player: {title}")
+        play(player)
+        assert player.evaluate("player => player.tracks.constructor.name") == "DecodedTracks"
+        button(player, "drums: solo").click()
+        mix, _ = rendered(player)
+        np.testing.assert_allclose(mix, stems["drums"], rtol=0, atol=1e-4)
+    assert [url for url in page.requested if not url.startswith(("data:", path.as_uri()))] == []
+
+
+@pytest.fixture
+def landing(page, serve):
+    if not (SITE / "index.html").is_file():
+        pytest.skip(f"no built site at {SITE}: run `make book` first")
+    page.address = serve(SITE)
+    page.goto(page.address + "/index.html")
+    return page.locator("stem-player").first
+
+
+def test_landing_page_plays_nine_tracks_each_its_own_file(landing, page):
+    play(landing)
+    assert_each_track_alone_is_its_own_file(landing, SITE / "_static" / "audio")
+    assert_no_request_left(page, page.address)
+
+
+def test_landing_page_names_whose_song_it_plays(landing):
+    assert "CC BY" in landing.locator(".stem-licence").inner_text()
+
+
+def test_landing_page_fits_a_phone(landing, page):
+    page.set_viewport_size({"width": 375, "height": 700})
+    box = landing.bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 375
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375

@@ -1,0 +1,547 @@
+"""The command line end to end: files in, files out, one line when something is wrong."""
+
+import json
+import re
+import sys
+import tomllib
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from helpers import noise
+
+import sepkit
+from sepkit import audio, cli, experiments, parameters, separation
+from sepkit.datasets import SOURCES
+from sepkit.experiments import Experiment
+
+RATE = 44100
+STEMS = [f"{source}.wav" for source in SOURCES]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run the command line in an empty folder; give its exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(*arguments):
+        code = cli.main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return start
+
+
+@pytest.fixture
+def song(tmp_path):
+    """A short song of noise."""
+    path = tmp_path / "song.wav"
+    audio.write(path, noise(6000), RATE)
+    return path
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def stems_of(folder, stems=STEMS):
+    return {name.partition(".")[0]: audio.read(folder / name) for name in stems}
+
+
+def assert_stems_of(folder, song, rate, stems=STEMS):
+    """Check that a folder holds these stems of a song and nothing else."""
+    assert names(folder) == sorted(stems)
+    found = stems_of(folder, stems)
+    assert {found_rate for _, found_rate in found.values()} == {rate}
+    assert {stem.shape for stem, _ in found.values()} == {song.shape}
+    total = sum(stem for stem, _ in found.values())
+    assert np.abs(total - song).max() <= 1e-4 * np.abs(song).max()
+
+
+# separate
+
+
+def test_separate_writes_four_stems_that_sum_to_falcon_69(run, falcon, tmp_path):
+    audio.write(tmp_path / "falcon.wav", falcon.mixture, falcon.rate)
+    code, out, err = run("separate", "falcon.wav", "--output", "stems")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [f"stems/{name}" for name in STEMS]
+    assert_stems_of(tmp_path / "stems", falcon.mixture, RATE)
+    # As the library does it, and no two alike.
+    stems = stems_of(tmp_path / "stems")
+    wanted = sepkit.separate(falcon.mixture, RATE)
+    for source in SOURCES:
+        np.testing.assert_allclose(stems[source][0], wanted[source], atol=1e-6)
+    alike = np.corrcoef(np.stack([stem.ravel() for stem, _ in stems.values()]))
+    assert alike[np.triu_indices(4, 1)].max() < 0.99
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels", "seconds"),
+    [("song.mp3", 48000, 2, 2), ("song.wav", 22050, 1, 2), ("song.wav", 44100, 2, 0.1),
+     ("song.flac", 96000, 1, 0.1), ("song.ogg", 8000, 2, 0.1), ("song.wav", 44100, 3, 0.1)],
+)  # fmt: skip
+def test_separate_keeps_length_rate_and_channels(
+    run, falcon, tmp_path, name, rate, channels, seconds
+):
+    mixture = audio.resample(falcon.excerpt(1, 1 + seconds).mixture, RATE, rate)
+    audio.write(tmp_path / name, np.tile(mixture, 2)[:, :channels], rate)
+    song, _ = audio.read(tmp_path / name)
+    assert run("separate", name, "--hop", 25, "--output", "stems")[0] == 0
+    assert_stems_of(tmp_path / "stems", song, rate)
+
+
+def test_separate_reads_m4a(run, tmp_path, song, ffmpeg):
+    ffmpeg("-i", song, tmp_path / "song.m4a")
+    assert run("separate", "song.m4a", "--output", "stems")[0] == 0
+    assert_stems_of(tmp_path / "stems", audio.read(tmp_path / "song.m4a")[0], RATE)
+
+
+def test_separate_into_the_default_folder_twice_replaces_the_stems(run, tmp_path, song):
+    assert run("separate", song)[0] == 0
+    first = stems_of(tmp_path / "separated")
+    audio.write(song, noise(5000, seed=1), RATE)
+    assert run("separate", song)[0] == 0
+    assert_stems_of(tmp_path / "separated", noise(5000, seed=1), RATE)
+    assert first["bass"][0].shape == (6000, 2)
+
+
+@pytest.mark.parametrize("stem", SOURCES)
+def test_two_stems_are_one_and_the_rest(run, tmp_path, song, stem):
+    assert run("separate", song, "--two-stems", stem, "-o", "two")[0] == 0
+    assert run("separate", song, "-o", "four")[0] == 0
+    two = [f"{stem}.wav", f"no_{stem}.wav"]
+    assert_stems_of(tmp_path / "two", noise(6000), RATE, two)
+    alone, _ = audio.read(tmp_path / "two" / f"{stem}.wav")
+    np.testing.assert_array_equal(alone, audio.read(tmp_path / "four" / f"{stem}.wav")[0])
+
+
+@pytest.mark.parametrize("ext", ["flac", "ogg", "mp3"])
+def test_other_formats_are_written_on_request(run, tmp_path, falcon, ext):
+    mixture = falcon.excerpt(1, 2).mixture
+    audio.write(tmp_path / "song.wav", mixture, RATE)
+    code, out, _ = run("separate", "song.wav", "--ext", ext, "-o", "stems")
+    stems = [f"{source}.{ext}" for source in SOURCES]
+    assert code == 0 and out.splitlines() == [f"stems/{name}" for name in stems]
+    assert names(tmp_path / "stems") == stems
+    total = sum(stem for stem, _ in stems_of(tmp_path / "stems", stems).values())
+    assert total.shape == mixture.shape
+    assert np.corrcoef(total.ravel(), mixture.ravel())[0, 1] > 0.99
+
+
+def test_clip_modes_keep_rescale_or_cut_what_is_beyond_full_scale(run, tmp_path):
+    loud = 20 * noise(6000)
+    audio.write(tmp_path / "loud.wav", loud, RATE)
+    stems = {}
+    for mode in ("none", "rescale", "clip"):
+        assert run("separate", "loud.wav", "--clip-mode", mode, "-o", mode)[0] == 0
+        stems[mode] = {name: stem for name, (stem, _) in stems_of(tmp_path / mode).items()}
+    assert run("separate", "loud.wav", "-o", "default")[0] == 0
+    assert_stems_of(tmp_path / "default", loud, RATE)
+    peak = max(np.abs(stem).max() for stem in stems["none"].values())
+    assert peak > 1
+    for source in SOURCES:
+        kept = stems["none"][source]
+        np.testing.assert_allclose(stems["rescale"][source], kept / peak, atol=1e-6)
+        np.testing.assert_allclose(stems["clip"][source], np.clip(kept, -1, 1), atol=1e-6)
+
+
+def test_listening_formats_rescale_by_default(run, tmp_path):
+    audio.write(tmp_path / "loud.wav", 20 * noise(6000), RATE)
+    assert run("separate", "loud.wav", "-o", "wav")[0] == 0
+    assert run("separate", "loud.wav", "--ext", "flac", "-o", "flac")[0] == 0
+    kept = {name: stem for name, (stem, _) in stems_of(tmp_path / "wav").items()}
+    peak = max(np.abs(stem).max() for stem in kept.values())
+    for source in SOURCES:
+        back, _ = audio.read(tmp_path / "flac" / f"{source}.flac")
+        np.testing.assert_allclose(back, kept[source] / peak, atol=2**-14)
+
+
+def test_several_songs_go_into_a_folder_each(run, tmp_path, song):
+    audio.write(tmp_path / "other song.flac", noise(3000, 1), 22050)
+    code, out, err = run("separate", song, "other song.flac", "-o", "new/stems")
+    assert (code, err) == (0, "") and len(out.splitlines()) == 8
+    assert_stems_of(tmp_path / "new/stems/song", noise(6000), RATE)
+    kept, _ = audio.read(tmp_path / "other song.flac")
+    assert_stems_of(tmp_path / "new/stems/other song", kept, 22050)
+
+
+def test_filename_names_what_is_written(run, tmp_path, song):
+    pattern = "{stem}/of {track}.{ext}"
+    assert run("separate", song, "--filename", pattern, "--ext", "flac", "-o", ".")[0] == 0
+    for source in SOURCES:
+        assert names(tmp_path / source) == ["of song.flac"]
+
+
+def test_a_model_may_be_a_weight_file(run, tmp_path, song, untrained):
+    parameters.save(untrained, tmp_path / "mine.weights.h5")
+    assert run("separate", song, "--model", "mine.weights.h5", "--hop", 7, "-o", "stems")[0] == 0
+    wanted = sepkit.separate(noise(6000), RATE, model=untrained, hop=7)
+    for source, (stem, _) in stems_of(tmp_path / "stems").items():
+        np.testing.assert_allclose(stem, wanted[source], atol=1e-6)
+
+
+def test_progress_goes_to_the_terminal_by_standard_error(run, song, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    code, out, err = run("separate", song, "-o", "stems")
+    assert code == 0 and "song.wav: 0 s of sound" in err
+    assert out.splitlines() == [f"stems/{name}" for name in STEMS]
+
+
+def test_an_interruption_gives_130_and_leaves_nothing(run, tmp_path, song, monkeypatch):
+    def interrupt(*_, **__):
+        yield np.zeros((4, 10, 2), np.float32)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(separation, "separate_blocks", interrupt)
+    assert run("separate", song, "-o", "new/stems") == (130, "", "sepkit: interrupted\n")
+    assert names(tmp_path) == ["song.wav"]
+
+
+def test_a_later_song_that_fails_leaves_the_stems_of_those_before(run, tmp_path, song):
+    broken = tmp_path / "broken.wav"
+    audio.write(broken, np.full((6000, 2), np.nan, np.float32), RATE)
+    code, out, err = run("separate", song, broken, "-o", "stems")
+    assert code == 2 and len(out.splitlines()) == 4 and str(broken) in err
+    assert names(tmp_path / "stems") == ["song", *(f"song/{name}" for name in STEMS)]
+
+
+def test_separate_imports_nothing_heavy(python, song):
+    code = (
+        "import sys; from sepkit.cli import main;"
+        "code = main(['separate', sys.argv[1]]);"
+        "print(code, *{name.partition('.')[0] for name in sys.modules})"
+    )
+    *_, line = python("-c", code, song).stdout.splitlines()
+    code, *loaded = line.split()
+    assert code == "0" and "sepkit" in loaded
+    assert {"tensorflow", "keras", "librosa", "numba", "matplotlib", "museval"}.isdisjoint(loaded)
+
+
+# Bad input: two, one line, nothing left.
+
+
+def assert_refused(result, *needed):
+    code, out, err = result
+    assert code == 2 and out == ""
+    assert len(err.splitlines()) == 1, err
+    assert err.startswith("sepkit: ")
+    for word in needed:
+        assert str(word) in err
+
+
+def text(path):
+    path.write_text("words, no sound\n" * 100)
+
+
+def zero_samples(path):
+    audio.write(path, noise(0), RATE)
+
+
+def nan_at_the_end(path):
+    sound = noise(audio.BLOCK + 100, 1)
+    sound[-1] = np.nan
+    audio.write(path, sound, RATE)
+
+
+def broken_off(path):
+    audio.write(path, noise(audio.BLOCK + 100000, 1), RATE)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 9 // 10])
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "reason"),
+    [("a.wav", text, "not audio"), ("a.txt", text, "not audio"),
+     ("a.mp3", lambda path: path.touch(), "empty"), ("a.wav", zero_samples, "no samples"),
+     ("a.wav", nan_at_the_end, "NaN"), ("a.flac", broken_off, "cannot be decoded"),
+     ("a.wav", lambda path: None, "no such file"), ("a.wav", lambda path: path.mkdir(), "no such")],
+)  # fmt: skip
+def test_separate_refuses_what_is_no_song(run, tmp_path, name, make, reason, ffmpeg):
+    make(tmp_path / name)
+    before = names(tmp_path)
+    assert_refused(run("separate", name, "-o", "new/stems"), name, reason)
+    assert names(tmp_path) == before
+
+
+def test_separate_refuses_a_broken_song_before_it_begins_the_first(run, tmp_path, song):
+    text(tmp_path / "b.wav")
+    assert_refused(run("separate", song, "b.wav"), "b.wav", "not audio")
+    assert names(tmp_path) == ["b.wav", "song.wav"]
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        (["--model", "experiment9"], ["experiment9", "use one of"]),
+        (["--model", "none.h5"], ["none.h5", "no such weight file"]),
+        (["--model", "song.wav.h5"], ["song.wav.h5", "not an HDF5"]),
+        (["--two-stems", "piano"], ["--two-stems piano", "use one of bass"]),
+        (["--ext", "aac"], ["--ext", "aac", "flac", "sepkit separate --help"]),
+        (["--ext", "flac", "--clip-mode", "none"], [".flac", "rescale"]),
+        (["--clip-mode", "limit"], ["--clip-mode", "limit", "rescale"]),
+        (["--hop", "0"], ["--hop", "0", "25"]),
+        (["--hop", "26"], ["--hop", "26", "25"]),
+        (["--hop", "fast"], ["--hop", "fast", "sepkit separate --help"]),
+        (["--shifts", "2"], ["--shifts", "--help"]),
+        (["--output"], ["--output", "sepkit separate --help"]),
+        (["--filename", "{song}.wav"], ["--filename", "{track}"]),
+        (["--filename", "{stem.wav"], ["--filename", "{track}"]),
+        (["--filename", "{stem.x}.wav"], ["--filename", "{track}"]),
+        (["--filename", "{stem[x]}.wav"], ["--filename", "{track}"]),
+        (["--filename", "{stem}"], ["--filename", ".{ext}"]),
+        (["--filename", "{stem}.mp3"], ["--filename", ".{ext}"]),
+        (["--filename", "all.wav"], ["all.wav", "several stems", "{track}/{stem}.{ext}"]),
+        (["--output", "song.wav"], ["song.wav", "choose another folder"]),
+        (["--output", "song.wav/below"], ["song.wav/below", "choose another folder"]),
+        (["--filename", "song{stem:.0}.wav", "--two-stems", "bass"], ["several stems"]),
+        (["--filename", "{stem}/x.wav", "--output", "song.wav"], ["choose another folder"]),
+    ],
+)
+def test_separate_refuses_options_by_name_and_leaves_nothing(run, tmp_path, song, options, needed):
+    (tmp_path / "song.wav.h5").write_text("no weights")
+    before = names(tmp_path)
+    assert_refused(run("separate", song, *options), *needed)
+    assert names(tmp_path) == before
+
+
+def test_separate_never_writes_over_a_song_or_a_folder(run, tmp_path):
+    audio.write(tmp_path / "bass.wav", noise(1000), RATE)
+    assert_refused(run("separate", "bass.wav", "-o", "."), "bass.wav", "the song itself")
+    np.testing.assert_array_equal(audio.read(tmp_path / "bass.wav")[0], noise(1000))
+    (tmp_path / "stems" / "vocals.wav").mkdir(parents=True)
+    assert_refused(run("separate", "bass.wav", "-o", "stems"), "stems/vocals.wav", "a folder")
+    assert names(tmp_path / "stems") == ["vocals.wav"]
+
+
+def test_separate_refuses_songs_whose_stems_would_have_one_name(run, tmp_path, song):
+    (tmp_path / "other").mkdir()
+    audio.write(tmp_path / "other" / "song.flac", noise(1000), RATE)
+    before = names(tmp_path)
+    result = run("separate", song, "other/song.flac")
+    assert_refused(result, "separated/song/bass.wav", "--filename")
+    assert_refused(run("separate", song, song), "separated/song/bass.wav")
+    assert names(tmp_path) == before
+
+
+def test_separate_refuses_a_format_that_cannot_hold_the_song(run, tmp_path):
+    audio.write(tmp_path / "high.wav", noise(1000), 96000)
+    result = run("separate", "high.wav", "--ext", "mp3", "-o", "new")
+    assert_refused(result, "new/bass.mp3", "96000 Hz", "another format")
+    assert names(tmp_path) == ["high.wav"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needed"),
+    [([], ["COMMAND", "sepkit --help"]), (["split"], ["split", "separate", "sepkit --help"]),
+     (["separate"], ["SONG", "sepkit separate --help"]), (["--loud"], ["sepkit --help"]),
+     (["train"], ["--experiment", "sepkit train --help"])],
+)  # fmt: skip
+def test_a_command_that_is_none_is_refused(run, arguments, needed):
+    assert_refused(run(*arguments), *needed)
+
+
+# evaluate
+
+
+def test_evaluate_prints_a_table_and_writes_json(run, falcon, tmp_path):
+    options = ["--dataset", "example", "--model", "experiment1", "--jobs", 1]
+    code, out, _ = run("evaluate", *options)
+    assert code == 0
+    assert names(tmp_path) == ["scores-experiment1-example.json"]
+    written = json.loads((tmp_path / "scores-experiment1-example.json").read_text())
+    assert written["model"] == "experiment1" and written["dataset"] == "example"
+    assert list(written["scores"]) == ["report", "song"]
+    for mode, scores in written["scores"].items():
+        assert scores["mode"] == mode and scores["sources"] == list(SOURCES)
+        (song,) = scores["songs"]
+        assert song["name"] == falcon.name
+        for measure in ("report", "museval"):
+            for metric in ("SDR", "SIR", "SAR"):
+                mean = scores[measure]["mean"][metric]
+                assert len(mean) == 4 and all(-30 < value < 30 for value in mean)
+                assert mean == song[measure][0][metric]
+                # The table shows what the file holds.
+                row = rf"^{metric} +" + r" +".join(f"{value:.2f} ± +0.00" for value in mean) + "$"
+                assert re.search(row, out, flags=re.MULTILINE), row
+    assert [line.split() for line in out.splitlines()].count(list(SOURCES)) == 4
+    # Fading every segment's edges costs artifacts.
+    sar = {mode: written["scores"][mode]["report"]["mean"]["SAR"] for mode in ("report", "song")}
+    assert all(a < b for a, b in zip(sar["report"], sar["song"], strict=True))
+
+
+def test_evaluate_takes_a_folder_of_stems(run, tmp_path, stems_folder):
+    stems_folder("songs/b", n_samples=50000)
+    stems_folder("songs/a", n_samples=50000, seed=1)
+    code, out, _ = run(
+        "evaluate", "--dataset", "songs", "--mode", "song", "--hop", 25, "-j", 1, "-o", "s.json"
+    )
+    assert code == 0 and "songs, 2 songs, whole song, hop 25" in out
+    written = json.loads((tmp_path / "s.json").read_text())
+    assert list(written["scores"]) == ["song"]
+    assert [song["name"] for song in written["scores"]["song"]["songs"]] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        (["--dataset", "dsd1000"], ["dsd1000", "example"]),
+        (["--dataset", "song.wav"], ["song.wav", "unknown"]),
+        (["--dataset", "empty"], ["empty", "bass, drums, other, vocals"]),
+        (["--dataset", "songs"], ["songs/a", "no vocals"]),
+        (["--dataset", "dsd100", "--split", "train"], ["'train'", "dev or test"]),
+        (["--dataset", "dsd100", "--root", "empty"], ["empty", "Sources"]),
+        (["--dataset", "musdb18", "--root", "empty"], ["empty", "train or test"]),
+        (["--model", "experiment9"], ["experiment9", "use one of"]),
+        (["--mode", "fast"], ["--mode", "fast", "sepkit evaluate --help"]),
+        (["--hop", "26"], ["--hop", "26"]),
+        (["--jobs", "0"], ["--jobs 0", "or -1"]),
+        (["--output", "none/s.json"], ["none/s.json", "--output"]),
+        (["--output", "song.wav/s.json"], ["song.wav/s.json", "--output"]),
+        (["--output", "empty"], ["empty", "--output"]),
+        (["--card", "none.json"], ["none.json", "no such card"]),
+    ],
+)
+def test_evaluate_refuses_options_by_name(
+    run, tmp_path, song, falcon, stems_folder, options, needed
+):
+    (tmp_path / "empty").mkdir()
+    (stems_folder("songs/a") / "vocals.wav").unlink()
+    before = names(tmp_path)
+    assert_refused(run("evaluate", *options), *needed)
+    assert names(tmp_path) == before
+
+
+def test_evaluate_without_network_says_what_is_missing(run, tmp_path, monkeypatch):
+    musdb = pytest.importorskip("musdb")
+
+    def fail(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(musdb, "urlopen", fail)
+    monkeypatch.setenv("SEPKIT_DATA", str(tmp_path / "data"))
+    code, _, err = run("evaluate", "--dataset", "dsd100")
+    assert code == 2 and len(err.splitlines()) == 1
+    assert "musdb18-7" in err and "no route to host" in err and "SEPKIT_DATA" in err
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"n_samples": 50001}, "50001 samples"), ({"rate": 48000}, "48000 Hz")],
+)
+def test_evaluate_names_the_stem_that_differs(run, tmp_path, stems_folder, change, says):
+    place = stems_folder("songs/a", n_samples=50000)
+    other = stems_folder("other", **{"n_samples": 50000, **change})
+    (other / "drums.wav").rename(place / "drums.wav")
+    before = names(tmp_path)
+    code, out, err = run("evaluate", "--dataset", "songs", "--mode", "song", "-j", 1)
+    *_, line = err.splitlines()
+    assert code == 2 and out == "" and "Traceback" not in err
+    assert line.startswith("sepkit: ") and says in line and "songs/a/drums.wav" in line
+    assert names(tmp_path) == before
+
+
+# train
+
+
+def test_train_writes_weights_and_card_that_the_other_commands_take(
+    run, tmp_path, stems_folder, song, monkeypatch
+):
+    pytest.importorskip("tensorflow")
+    tiny = Experiment("tiny", "Two songs.", block_size=2, epochs=1, repetitions=1, batch_size=4)
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {"tiny": tiny})
+    for i, name in enumerate("ab"):
+        stems_folder(f"songs/{name}", n_samples=50000, seed=i)
+    code, out, err = run("train", "--experiment", "tiny", "--dataset", "songs", "-o", "new/made")
+    assert (code, out) == (0, "new/made/tiny.weights.h5\n"), err
+    assert names(tmp_path / "new/made") == ["tiny.json", "tiny.weights.h5"]
+    card = json.loads((tmp_path / "new/made/tiny.json").read_text())
+    assert card["experiment"]["epochs"] == 1 and card["steps"] == 14 // 4
+    assert [song["name"] for song in card["data"]["songs"]] == ["a", "b"]
+    assert all(len(song["sha256"]) == 64 for song in card["data"]["songs"])
+
+    weights = "new/made/tiny.weights.h5"
+    trained, first = parameters.load(tmp_path / weights), parameters.initialize(seed=0)
+    assert any(np.abs(trained[name] - first[name]).max() > 0 for name in first)
+    assert run("separate", song, "-n", weights, "-o", "stems")[0] == 0
+    assert_stems_of(tmp_path / "stems", noise(6000), RATE)
+    options = ["--dataset", "songs", "--mode", "song", "-j", 1, "--card", "new/made/tiny.json"]
+    assert run("evaluate", "-n", weights, *options)[0] == 0
+    card = json.loads((tmp_path / "new/made/tiny.json").read_text())
+    assert [song["name"] for song in card["scores"]["song"]["songs"]] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        (["--experiment", "experiment9", "--dataset", "songs"], ["experiment9", "experiment1"]),
+        (["--experiment", "experiment1", "--dataset", "none"], ["none", "unknown"]),
+        (["--experiment", "experiment1", "--dataset", "songs"], ["songs/a", "no drums"]),
+        (["--experiment", "experiment1", "--dataset", "musdb18"], ["'dev'", "train"]),
+        (["--experiment", "experiment1", "--seed", "x"], ["--seed", "x"]),
+    ],
+)
+def test_train_refuses_options_by_name_and_leaves_nothing(
+    run, tmp_path, stems_folder, options, needed
+):
+    (stems_folder("songs/a") / "drums.wav").unlink()
+    before = names(tmp_path)
+    assert_refused(run("train", *options, "-o", "new/made"), *needed)
+    assert names(tmp_path) == before
+
+
+def test_train_into_a_file_and_on_broken_songs_leaves_nothing(run, tmp_path, stems_folder, song):
+    pytest.importorskip("tensorflow")
+    place = stems_folder("songs/a", n_samples=50000)
+    before = names(tmp_path)
+    options = ["--experiment", "experiment1", "--dataset", "songs"]
+    assert_refused(run("train", *options, "-o", song), song, "choose another folder")
+    audio.write(place / "drums.wav", noise(50001), RATE)
+    code, out, err = run("train", *options, "-o", "new/made")
+    assert code == 2 and out == ""
+    assert "songs/a/drums.wav" in err.splitlines()[-1] and "50001" in err.splitlines()[-1]
+    assert names(tmp_path) == before
+
+
+# models, help, and the program itself
+
+
+def test_models_lists_what_separate_takes(run):
+    code, out, err = run("models")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    for name in sepkit.list_models():
+        description = parameters.read_card(name)["experiment"]["description"]
+        assert f"{name}: {description}" in lines
+    assert "experiment1" in sepkit.list_models()
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ([], ["separate", "train", "evaluate", "models", "--version"]),
+        (["separate"], ["SONG", "-o", "--output", "-n", "--model", "--two-stems", "--ext",
+                        "--clip-mode", "--filename", "--hop"]),
+        (["train"], ["--experiment", "--dataset", "--split", "--root", "--seed", "--output",
+                     "--checkpoint"]),
+        (["evaluate"], ["--dataset", "--split", "--root", "--model", "--mode", "--hop",
+                        "--output", "--card", "--jobs"]),
+        (["models"], ["--help"]),
+    ],
+)  # fmt: skip
+def test_help_explains_every_option(capsys, command, options):
+    with pytest.raises(SystemExit) as exit:
+        cli.main([*command, "--help"])
+    assert exit.value.code == 0
+    out, err = capsys.readouterr()
+    assert err == "" and out.startswith(f"usage: {' '.join(['sepkit', *command])} ")
+    for option in options:
+        # Each stands in the list with words after it, not only in the usage.
+        assert re.search(rf"^ +(-\w[^\n]*)?{option}\b.*\n? +\w+", out, flags=re.MULTILINE), option
+
+
+def test_python_m_sepkit_is_the_program(python):
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert scripts["scripts"] == {"sepkit": "sepkit.cli:main"}
+    assert python("-m", "sepkit", "--version").stdout == f"sepkit {sepkit.__version__}\n"
+    bad = python("-m", "sepkit", "separate", "none.wav", check=False)
+    assert bad.returncode == 2 and bad.stdout == ""
+    assert bad.stderr == "sepkit: none.wav: no such file; check the path\n"

@@ -1,0 +1,516 @@
+"""Songs from everywhere under one contract: order, laziness, sums, and what is missing."""
+
+import hashlib
+import pickle
+import shutil
+import sys
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+from helpers import noise, one_line
+
+from sepkit import audio, band, datasets
+from sepkit.datasets import RATE, SOURCES, Track
+from sepkit.errors import DatasetError, MissingPackageError, ParameterError
+
+
+class Reader:
+    """Four stems of noise; counts how often it is asked for them."""
+
+    def __init__(self, n_samples=1000):
+        self.n_samples, self.calls = n_samples, 0
+
+    def __call__(self):
+        self.calls += 1
+        return {source: noise(self.n_samples, seed=i) for i, source in enumerate(SOURCES)}
+
+
+def track(reader, **fields):
+    return Track(name="A - B", artist="A", licence="CC0", rate=100, reader=reader, **fields)
+
+
+def check(song, *, n_samples=None, rate=RATE):
+    """Check the contract of a track."""
+    assert tuple(song.stems) == SOURCES
+    shapes = {stem.shape for stem in song.stems.values()}
+    assert len(shapes) == 1 and len(shapes.pop()) == 2
+    assert {stem.dtype for stem in song.stems.values()} == {np.dtype(np.float32)}
+    assert song.mixture.dtype == np.float32 and song.rate == rate
+    assert n_samples in (None, len(song.mixture))
+    np.testing.assert_allclose(song.mixture, sum(song.stems.values()), atol=1e-6)
+    assert song.name and song.artist and song.licence
+
+
+# Track.
+
+
+def test_a_track_reads_nothing_until_asked_and_then_once():
+    reader = Reader()
+    song = track(reader)
+    excerpt = song.excerpt(1.0, 2.0)
+    assert reader.calls == 0
+    assert song.stems is song.stems and song.mixture is song.mixture
+    assert reader.calls == 1
+    assert excerpt.mixture.shape == (100, 2)
+    assert reader.calls == 2
+
+
+def test_the_mixture_is_the_sum_of_the_stems():
+    check(track(Reader()), n_samples=1000, rate=100)
+
+
+@pytest.mark.parametrize(
+    ("limits", "part"),
+    [((), slice(0, 1000)), ((2.5,), slice(250, 1000)), ((0, 1), slice(0, 100)),
+     ((2.504, 3.006), slice(250, 301)), ((9, 99), slice(900, 1000))],
+)  # fmt: skip
+def test_an_excerpt_is_that_part_of_every_stem(limits, part):
+    song = track(Reader(), genre="Jazz", files=(Path("x"),))
+    excerpt = song.excerpt(*limits)
+    for source in SOURCES:
+        np.testing.assert_array_equal(excerpt.stems[source], song.stems[source][part])
+    assert excerpt.name == song.name and excerpt.genre == "Jazz" and excerpt.files == song.files
+
+
+def test_an_excerpt_of_an_excerpt_counts_from_its_start():
+    song = track(Reader())
+    np.testing.assert_array_equal(song.excerpt(2, 8).excerpt(1, 3).mixture, song.mixture[300:500])
+
+
+@pytest.mark.parametrize("limits", [(-1, 2), (2, 1), (2, 2)])
+def test_an_excerpt_of_no_length_is_refused_at_once(limits):
+    with pytest.raises(ParameterError, match="start < stop") as error:
+        track(Reader()).excerpt(*limits)
+    one_line(error)
+
+
+def test_an_excerpt_after_the_end_is_refused():
+    with pytest.raises(ParameterError, match="the song is shorter") as error:
+        _ = track(Reader()).excerpt(10.0).stems
+    one_line(error)
+
+
+def test_tracks_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        track(Reader()).name = "C"
+
+
+def test_the_hash_is_that_of_the_files_or_of_the_samples(tmp_path):
+    (tmp_path / "a").write_bytes(b"one")
+    (tmp_path / "b").write_bytes(b"two")
+    song = track(Reader(), files=(tmp_path / "a", tmp_path / "b"))
+    assert song.sha256() == hashlib.sha256(b"onetwo").hexdigest()
+    assert track(Reader()).sha256() == track(Reader()).sha256() != track(Reader(999)).sha256()
+
+
+def test_tracks_can_be_sent_to_other_processes(falcon, stems_folder):
+    songs = [falcon.excerpt(1, 2), *datasets.folder(stems_folder("A - B")), track(Reader())]
+    for song in songs:
+        copy = pickle.loads(pickle.dumps(song))
+        np.testing.assert_array_equal(copy.mixture, song.mixture)
+
+
+# The example.
+
+
+def test_example_is_falcon_69_with_its_licence(falcon):
+    check(falcon, n_samples=258048)
+    assert falcon.mixture.shape == (258048, 2)
+    assert falcon.name == "The Easton Ellises - Falcon 69"
+    assert falcon.artist == "The Easton Ellises" and falcon.licence == "CC BY-NC-SA 3.0"
+
+
+def test_example_has_four_sources_that_sound(falcon):
+    stems = np.stack([stem.ravel() for stem in falcon.stems.values()])
+    assert (np.sqrt(np.mean(stems**2, axis=1)) > 0.01).all()
+    assert np.abs(np.corrcoef(stems) - np.eye(4)).max() < 0.5
+
+
+def test_example_has_no_clicks_at_its_ends(falcon):
+    for stem in falcon.stems.values():
+        steps = np.abs(np.diff(stem, axis=0)).max(axis=1)
+        edges = max(steps[:2048].max(), steps[-2048:].max())
+        assert edges <= 1.2 * steps[2048:-2048].max()
+
+
+def test_example_without_its_package_or_ffmpeg_says_what_to_install(monkeypatch, python):
+    monkeypatch.setitem(sys.modules, "stempeg", None)
+    with pytest.raises(MissingPackageError, match="pip install 'sepkit") as error:
+        datasets.example()
+    one_line(error, "stempeg")
+    code = "import sepkit; sepkit.example()"
+    run = python("-c", code, check=False, PATH="")
+    assert run.stderr.splitlines()[-1].startswith("sepkit.errors.MissingPackageError: stempeg")
+    assert "ffmpeg" in run.stderr.splitlines()[-1]
+
+
+# Songs of one's own.
+
+
+def test_folder_lists_songs_by_name_and_takes_any_format(stems_folder, tmp_path, ffmpeg):
+    stems_folder("songs/b", suffix=".flac", seed=1)
+    stems_folder("songs/Artist - A", rate=48000, channels=1)
+    place = stems_folder("songs/c", seed=2)
+    ffmpeg("-i", place / "vocals.wav", "-c:a", "pcm_f32le", place / "vocals.mka")
+    ffmpeg("-i", place / "bass.wav", place / "bass.flac")
+    (place / "vocals.wav").unlink()
+    (place / "bass.wav").unlink()
+    (tmp_path / "songs" / ".hidden").mkdir()
+    (tmp_path / "songs" / "notes.txt").write_text("not a song")
+    songs = datasets.folder(tmp_path / "songs")
+    assert [song.name for song in songs] == ["Artist - A", "b", "c"]
+    assert [song.artist for song in songs] == ["Artist", "b", "c"]
+    check(songs[0], n_samples=4000, rate=48000)
+    check(songs[1], n_samples=4000)
+    check(songs[2], n_samples=4000)
+    assert [path.suffix for path in songs[2].files] == [".flac", ".wav", ".wav", ".mka"]
+    for i, source in enumerate(SOURCES):
+        np.testing.assert_array_equal(songs[0].stems[source], noise(4000, 1, seed=i))
+        np.testing.assert_allclose(songs[2].stems[source], noise(4000, seed=20 + i), atol=2**-14)
+
+
+def test_folder_takes_the_folder_of_one_song_even_beside_others(stems_folder, tmp_path):
+    place = stems_folder("song")
+    (place / "backup").mkdir()
+    (song,) = datasets.folder(place)
+    assert song.name == "song"
+    check(song, n_samples=4000)
+
+
+def test_folder_prefers_sound_to_other_files_of_the_same_name(stems_folder):
+    place = stems_folder("song")
+    for suffix in (".mid", ".als", ".zip"):
+        (place / f"bass{suffix}").write_text("not a sound")
+    (song,) = datasets.folder(place)
+    assert song.files[0] == place / "bass.wav"
+
+
+def test_folder_of_here_is_named_after_the_folder(stems_folder, monkeypatch):
+    monkeypatch.chdir(stems_folder("My song"))
+    assert [song.name for song in datasets.folder(".")] == ["My song"]
+
+
+def test_folder_reads_no_stem_before_it_is_asked(stems_folder):
+    place = stems_folder("song")
+    (place / "vocals.wav").write_bytes(b"broken later")
+    (song,) = datasets.folder(place)
+    with pytest.raises(DatasetError) as error:
+        _ = song.stems
+    one_line(error, place / "vocals.wav")
+
+
+def test_folder_names_the_stems_that_are_missing(stems_folder, tmp_path):
+    place = stems_folder("songs/a")
+    (place / "drums.wav").unlink()
+    (place / "vocals.wav").unlink()
+    with pytest.raises(DatasetError, match="no drums, vocals;") as error:
+        datasets.folder(tmp_path / "songs")
+    one_line(error, place)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"n_samples": 4001}, "4001 samples"), ({"rate": 48000}, "48000 Hz"),
+     ({"channels": 1}, "1 channels")],
+)  # fmt: skip
+def test_folder_refuses_stems_that_are_not_alike(stems_folder, tmp_path, change, says):
+    place, other = stems_folder("songs/a"), stems_folder("other", **change)
+    shutil.copy(other / "drums.wav", place / "drums.wav")
+    (song,) = datasets.folder(tmp_path / "songs")
+    with pytest.raises(DatasetError, match="make the stems alike") as error:
+        _ = song.stems
+    one_line(error, place / "drums.wav", place / "bass.wav", says)
+
+
+def test_folder_that_is_empty_or_missing_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "none"):
+        with pytest.raises(DatasetError, match="a song needs|a folder for each song") as error:
+            datasets.folder(tmp_path / name)
+        one_line(error, tmp_path / name)
+
+
+# DSD100 and MUSDB18, as folders.
+
+
+@pytest.fixture
+def dsd100_root(tmp_path, stems_folder):
+    """DSD100's layout, made out of order, with two songs a split and names of its own."""
+    root = tmp_path / "DSD100"
+    for split, name, seed in (
+        ("Test", "010 - Z - Late", 1),
+        ("Test", "009 - Y - Early", 2),
+        ("Dev", "100 - A - Last", 3),
+        ("Dev", "052 - ANiMAL - Easy Tiger", 4),
+    ):
+        stems_folder(f"DSD100/Sources/{split}/{name}", seed=seed)
+        mixture = root / "Mixtures" / split / name
+        mixture.mkdir(parents=True)
+        audio.write(mixture / "mixture.wav", noise(4000), RATE)
+    return root
+
+
+def test_dsd100_root_gives_songs_in_order_of_number_with_their_genre(dsd100_root):
+    test, dev = datasets.dsd100("test", dsd100_root), datasets.dsd100("Dev", dsd100_root)
+    assert [song.name for song in test] == ["Y - Early", "Z - Late"]
+    assert [song.name for song in dev] == ["ANiMAL - Easy Tiger", "A - Last"]
+    genres = {int(row["dsd100_id"] or 0): row["genre"] for row in datasets.table()}
+    assert [song.genre for song in test] == [genres[9], genres[10]]
+    assert [song.genre for song in dev] == [genres[52], genres[100]] and dev[0].genre == "Rap"
+    assert dev[0].artist == "ANiMAL" and "academic" in dev[0].licence
+    check(dev[0], n_samples=4000)
+    np.testing.assert_array_equal(dev[0].stems["drums"], noise(4000, seed=41))
+
+
+def test_dsd100_root_without_songs_or_sources_is_named(tmp_path, dsd100_root):
+    shutil.rmtree(dsd100_root / "Sources" / "Test")
+    with pytest.raises(DatasetError, match="no such folder") as error:
+        datasets.dsd100("test", dsd100_root)
+    one_line(error, dsd100_root / "Sources" / "Test")
+    (dsd100_root / "Sources" / "Test").mkdir()
+    with pytest.raises(DatasetError, match="holds no songs") as error:
+        datasets.dsd100("test", dsd100_root)
+    one_line(error, dsd100_root)
+    stem = dsd100_root / "Sources" / "Dev" / "100 - A - Last" / "other.wav"
+    stem.unlink()
+    with pytest.raises(DatasetError, match="no other;") as error:
+        datasets.dsd100("dev", dsd100_root)
+    one_line(error, stem.parent)
+
+
+def test_musdb18_root_of_wav_files(tmp_path, stems_folder):
+    pytest.importorskip("musdb")
+    for i, name in enumerate(["train/B - Song", "train/ANiMAL - Rockshow", "train/A - Song",
+                              "test/C - Song"]):  # fmt: skip
+        place = stems_folder(f"MUSDB18/{name}", seed=i)
+        audio.write(place / "mixture.wav", noise(4000), RATE)
+    root = tmp_path / "MUSDB18"
+    train = datasets.musdb18("train", root)
+    assert [song.name for song in train] == ["A - Song", "B - Song"]
+    check(train[0], n_samples=4000)
+    np.testing.assert_array_equal(train[0].stems["vocals"], noise(4000, seed=23))
+    # One of those that the package musdb sets aside for validation, and that the table knows.
+    (validation,) = datasets.musdb18("validation", root)
+    assert validation.name == "ANiMAL - Rockshow" and validation.genre == "Rap"
+    assert [song.name for song in datasets.musdb18("test", root)] == ["C - Song"]
+    (root / "test" / "C - Song" / "bass.wav").unlink()
+    with pytest.raises(DatasetError, match="no bass;") as error:
+        datasets.musdb18("test", root)
+    one_line(error, root / "test" / "C - Song")
+
+
+def test_musdb18_root_of_stem_files(tmp_path, falcon):
+    pytest.importorskip("musdb")
+    (tmp_path / "test").mkdir()
+    shutil.copy(falcon.files[0], tmp_path / "test" / f"{falcon.name}.stem.mp4")
+    (song,) = datasets.musdb18("test", tmp_path)
+    check(song)
+    assert song.name == falcon.name and song.sha256() == falcon.sha256()
+    for source in SOURCES:
+        np.testing.assert_array_equal(song.stems[source][4096:262144], falcon.stems[source])
+    with pytest.raises(DatasetError, match="holds no songs") as error:
+        datasets.musdb18("train", tmp_path)
+    one_line(error, tmp_path)
+
+
+def test_a_stem_file_that_is_none_is_named(tmp_path, falcon, ffmpeg):
+    pytest.importorskip("musdb")
+    (tmp_path / "test").mkdir()
+    path = tmp_path / "test" / "A - B.stem.mp4"
+    path.write_text("no film")
+    (song,) = datasets.musdb18("test", tmp_path)
+    with pytest.raises(DatasetError) as error:
+        _ = song.stems
+    one_line(error, path)
+    ffmpeg("-i", falcon.files[0], "-map", "0:a:0", "-map", "0:a:1", "-t", "0.5", path)
+    with pytest.raises(DatasetError, match="2 streams instead of five") as error:
+        _ = song.stems
+    one_line(error, path)
+
+
+@pytest.mark.parametrize("split", ["dev", "valid", "", "Train"])
+def test_unknown_splits_are_refused(split):
+    with pytest.raises(ParameterError, match="use train, validation or test") as error:
+        datasets.musdb18(split)
+    one_line(error, repr(split))
+    with pytest.raises(ParameterError, match="use dev or test") as error:
+        datasets.dsd100("train")
+    one_line(error, "'train'")
+
+
+def test_a_root_that_is_none_is_named(tmp_path):
+    pytest.importorskip("musdb")
+    with pytest.raises(DatasetError, match="no folder train or test") as error:
+        datasets.musdb18("test", tmp_path / "none")
+    one_line(error, tmp_path / "none")
+
+
+# The packaged table, and the sample.
+
+
+def test_the_table_holds_dsd100_with_its_split():
+    rows = datasets.table()
+    assert len(rows) == 144 == len({row["track"] for row in rows})
+    dsd100 = {int(row["dsd100_id"]): row["dsd100_split"] for row in rows if row["dsd100_id"]}
+    assert dsd100 == {n: "Test" if n <= 50 else "Dev" for n in range(1, 101)}
+    assert {row["source"] for row in rows if row["dsd100_id"]} == {"DSD100"}
+    assert all(row["genre"] for row in rows if row["dsd100_id"])
+    assert all(row["licence"] and len(row["sha256"]) == 64 for row in rows)
+    assert {row["musdb_split"] for row in rows} == {"train", "validation", "test"}
+
+
+def test_dsd100_sample_is_the_songs_of_the_table_in_order_of_number(sample):
+    rows = {row["track"]: row for row in datasets.table()}
+    for split, first in (("test", 1), ("dev", 51)):
+        songs = datasets.dsd100(split)
+        numbers = [int(rows[song.name]["dsd100_id"]) for song in songs]
+        assert numbers == list(range(first, first + 50))
+        assert all(song.genre == rows[song.name]["genre"] for song in songs)
+        assert all("academic" in song.licence for song in songs)
+        for song in songs[::20]:
+            assert song.sha256() == rows[song.name]["sha256"]
+    check(songs[0], n_samples=300032)
+
+
+def test_dsd100_sample_with_a_song_missing_names_it(sample, tmp_path, monkeypatch):
+    absent = datasets.dsd100("test")[7]
+    for split in ("train", "test"):
+        (tmp_path / "musdb18-7" / split).mkdir(parents=True)
+        for path in (sample / split).glob("*.stem.mp4"):
+            if path != absent.files[0]:
+                (tmp_path / "musdb18-7" / split / path.name).symlink_to(path)
+    monkeypatch.setenv("SEPKIT_DATA", str(tmp_path))
+    with pytest.raises(DatasetError, match="1 of DSD100's songs are missing") as error:
+        datasets.dsd100("test")
+    one_line(error, tmp_path / "musdb18-7", absent.name)
+
+
+def test_musdb18_sample_keeps_its_splits_apart(sample):
+    rows = {row["track"]: row["musdb_split"] for row in datasets.table()}
+    seen = set()
+    for split in ("train", "validation", "test"):
+        names = [song.name for song in datasets.musdb18(split)]
+        assert names == sorted(names) and {rows[name] for name in names} == {split}
+        assert seen.isdisjoint(names)
+        seen.update(names)
+    assert len(seen) >= 100
+
+
+# Fetching.
+
+
+@pytest.mark.parametrize("error", [URLError("no route"), RuntimeError("gone"), EOFError("cut")])
+def test_without_network_the_sample_says_so_and_leaves_no_folder(tmp_path, monkeypatch, error):
+    musdb = pytest.importorskip("musdb")
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(musdb, "urlopen", fail)
+    monkeypatch.setenv("SEPKIT_DATA", str(tmp_path))
+    for load in (datasets.musdb18, datasets.dsd100):
+        # Twice: what the first try has left must not be taken for the data.
+        with pytest.raises(DatasetError, match="cannot be fetched") as caught:
+            load("test")
+        one_line(caught, tmp_path / "musdb18-7", "SEPKIT_DATA", str(error.args[0]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_lies_where_sepkit_data_says_or_in_the_users_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEPKIT_DATA", str(tmp_path))
+    assert datasets.cache() == tmp_path
+    for value in ("", None):
+        monkeypatch.setenv("SEPKIT_DATA", "") if value == "" else monkeypatch.delenv("SEPKIT_DATA")
+        assert datasets.cache().is_absolute() and datasets.cache().name == "sepkit"
+
+
+def test_sepkit_data_must_be_absolute(monkeypatch):
+    monkeypatch.setenv("SEPKIT_DATA", "data")
+    with pytest.raises(DatasetError, match="not an absolute path") as error:
+        datasets.open_stems()
+    one_line(error, "SEPKIT_DATA=data")
+
+
+def test_open_stems_where_they_lie_are_checked_by_hash(sample):
+    songs = datasets.open_stems()
+    if not songs[0].files:
+        pytest.skip("SEPKIT_DATA names no folder that holds open-stems")
+    assert [song.name for song in songs] == ["Software-Entwicklungskit - Potassium"]
+    assert songs[0].licence == "CC0-1.0"
+    excerpt = songs[0].excerpt(60, 62)
+    check(excerpt, n_samples=2 * RATE)
+    assert np.abs(excerpt.mixture).max() > 0.1
+
+
+def test_open_stems_of_other_content_are_refused(tmp_path, monkeypatch, stems_folder):
+    place = stems_folder("open-stems/Software-Entwicklungskit - Potassium", suffix=".ogg")
+    monkeypatch.setenv("SEPKIT_DATA", str(tmp_path))
+    (song,) = datasets.open_stems()
+    with pytest.raises(DatasetError, match="not the file of the manifest") as error:
+        _ = song.stems
+    one_line(error, place / "bass.ogg")
+
+
+def test_open_stems_are_mixed_from_the_files_that_the_manifest_names(tmp_path, monkeypatch):
+    pooch = pytest.importorskip("pooch")
+    fetched = []
+
+    def retrieve(url, **options):
+        fetched.append(url)
+        path = tmp_path / f"{len(fetched)}.wav"
+        audio.write(path, noise(1000 + len(fetched), seed=len(fetched)), RATE)
+        return str(path)
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    monkeypatch.setenv("SEPKIT_DATA", str(tmp_path))
+    (song,) = datasets.open_stems()
+    assert fetched == [] and song.files == ()
+    check(song, n_samples=1000 + 19)
+    assert len(fetched) == 19 and all("%20" in url or " " not in url for url in fetched)
+    assert all("6a6fbe3a634871fba7efe298dee048f394aa0f18" in url for url in fetched)
+    # Two files make the bass, at the manifest's gain; the shorter one ends in silence.
+    wanted = audio.fit_length(noise(1001, seed=1), 1019) + audio.fit_length(
+        noise(1002, seed=2), 1019
+    )
+    np.testing.assert_allclose(song.stems["bass"], 0.781906 * wanted, atol=1e-6)
+
+
+def test_open_stems_without_network_name_the_file(tmp_path, monkeypatch):
+    pooch = pytest.importorskip("pooch")
+
+    def fail(*_, **__):
+        raise ConnectionError("long story\nof several lines")
+
+    monkeypatch.setattr(pooch, "retrieve", fail)
+    monkeypatch.setenv("SEPKIT_DATA", str(tmp_path))
+    with pytest.raises(DatasetError, match="cannot be fetched") as error:
+        _ = datasets.open_stems()[0].stems
+    one_line(error, "Potassium", "SEPKIT_DATA")
+
+
+# The band.
+
+
+def test_band_songs_sound():
+    pytest.importorskip("midirenderer")
+    pytest.importorskip("pretty_midi")
+    (song,) = datasets.band_songs(1, seed=4)
+    check(song)
+    assert song.files == () and song.licence == "MIT"
+    assert all(np.abs(stem).max() > 0.01 for stem in song.stems.values())
+
+
+def test_band_songs_are_those_of_the_seed_and_the_number(monkeypatch):
+    monkeypatch.setattr(band, "render", lambda song: song)
+    songs = datasets.band_songs(3, seed=4)
+    assert [song.name for song in songs] == [f"sepkit band - Song 4.{i}" for i in range(3)]
+    assert [song.stems for song in songs] == [band.compose(4, i) for i in range(3)]
+
+
+@pytest.mark.parametrize(("n", "seed"), [(0, 0), (-1, 0), (1, -1)])
+def test_band_songs_refuse_none_and_negative_seeds(n, seed):
+    with pytest.raises(ParameterError) as error:
+        datasets.band_songs(n, seed)
+    one_line(error, n, seed)

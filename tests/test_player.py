@@ -1,0 +1,290 @@
+"""The player's HTML: what it carries, what it links to, what it refuses."""
+
+import base64
+import io
+import re
+import struct
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import soundfile
+
+from sepkit.errors import AudioError, ParameterError
+from sepkit.player import SITE_DIRECTORY, stem_player
+
+RATE = 22050
+LICENCE = "Nobody: Noise, CC0"
+HALF_STEP = 0.5 / 2**15
+
+
+class Elements(HTMLParser):
+    """Every start tag, and the text inside of buttons."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.found = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+    def of_class(self, name):
+        return [a for _, a in self.found if name in (a.get("class") or "").split()]
+
+
+@pytest.fixture(autouse=True)
+def in_a_notebook(monkeypatch):
+    monkeypatch.delenv(SITE_DIRECTORY, raising=False)
+
+
+@pytest.fixture
+def site(monkeypatch, tmp_path):
+    directory = tmp_path / "_static" / "audio"
+    monkeypatch.setenv(SITE_DIRECTORY, str(directory))
+    return directory
+
+
+def noise(seed, *, n_samples=RATE // 4, n_channels=2, peak=0.5):
+    samples = np.random.default_rng(seed).uniform(-1, 1, (n_samples, n_channels))
+    return (peak * samples / np.abs(samples).max()).astype(np.float32)
+
+
+def nine_tracks():
+    stems = {name: noise(seed) for seed, name in enumerate(("bass", "drums", "other", "vocals"))}
+    estimates = {name: 0.8 * stem for name, stem in stems.items()}
+    return {"Mixture": sum(stems.values()), "Estimates": estimates, "True stems": stems}
+
+
+def embedded(html):
+    """Audio of every track of a notebook's output, in order."""
+    return [
+        soundfile.read(io.BytesIO(base64.b64decode(track["data-audio"].partition(",")[2])))[0]
+        for track in Elements(html).of_class("stem-track")
+    ]
+
+
+def test_notebook_output_carries_its_sound_to_half_a_16_bit_step():
+    tracks = {"one": noise(1), "two": noise(2, n_channels=1)}
+    one, two = embedded(stem_player(tracks, RATE).html)
+    np.testing.assert_allclose(one, tracks["one"], rtol=0, atol=HALF_STEP)
+    np.testing.assert_allclose(two[:, None], tracks["two"], rtol=0, atol=HALF_STEP)
+
+
+def test_notebook_output_loads_nothing():
+    player = stem_player(nine_tracks(), RATE, licence=LICENCE, spectrogram=True)
+    html = player._repr_html_()
+    assert "<script>" in html and "<style>" in html
+    assert "customElements.define(" in html
+    for _, attributes in Elements(html).found:
+        for name in ("src", "href", "srcset", "poster"):
+            assert name not in attributes
+        for name in ("data-audio", "data-spectrogram"):
+            assert attributes.get(name, "data:").startswith("data:")
+    assert not re.search(r"https?://|@import|url\((?!\"\$)", html)
+
+
+def test_seek_table_names_the_start_of_every_frame():
+    n_samples = RATE + 1
+    player = stem_player({"a": noise(1, n_samples=n_samples)}, RATE)
+    (row,) = Elements(player.html).of_class("stem-track")
+    flac = base64.b64decode(row["data-audio"].partition(",")[2])
+    block, size = flac[42] & 0x7F, int.from_bytes(flac[43:46], "big")
+    assert block == 3
+    points = list(struct.iter_unpack(">QQH", flac[46 : 46 + size]))
+    place, last = 46 + size, False
+    while not last:
+        last = bool(flac[place] & 0x80)
+        place += 4 + int.from_bytes(flac[place + 1 : place + 4], "big")
+    assert sum(length for _, _, length in points) == n_samples
+    for index, (first, offset, _) in enumerate(points):
+        assert first == sum(length for _, _, length in points[:index])
+        # A frame's header: sync code, two bytes of format, its number.
+        assert flac[place + offset : place + offset + 2] == b"\xff\xf8"
+        assert flac[place + offset + 4] == index
+
+
+def test_one_gain_for_all_tracks_when_one_would_clip():
+    loud, quiet = noise(1, peak=2.0), noise(2, peak=0.5)
+    player = stem_player({"loud": loud, "quiet": quiet}, RATE)
+    heard = embedded(player.html)
+    np.testing.assert_allclose(heard[0], loud / 2, rtol=0, atol=2 * HALF_STEP)
+    np.testing.assert_allclose(heard[1], quiet / 2, rtol=0, atol=HALF_STEP)
+    assert "lowered by 6.0 dB" in player.html
+
+
+def test_full_scale_keeps_its_level():
+    square = np.sign(noise(1)).astype(np.float32)
+    player = stem_player({"square": square}, RATE)
+    np.testing.assert_allclose(embedded(player.html)[0], square, rtol=0, atol=2 * HALF_STEP)
+    assert "lowered" not in player.html
+
+
+def test_page_of_a_site_links_to_files_that_hold_the_audio(site):
+    tracks = nine_tracks()
+    player = stem_player(tracks, RATE, licence=LICENCE, spectrogram=True)
+    assert "base64" not in player.html and "<script" not in player.html
+    rows = Elements(player.html).of_class("stem-track")
+    stems = [tracks["Mixture"], *tracks["Estimates"].values(), *tracks["True stems"].values()]
+    gain = 1 / max(1, np.abs(tracks["Mixture"]).max())
+    assert len(rows) == 9
+    for row, stem in zip(rows, stems, strict=True):
+        audio, rate = soundfile.read(site / row["data-audio"])
+        assert rate == RATE
+        np.testing.assert_allclose(audio, gain * stem, rtol=0, atol=2 * HALF_STEP)
+        assert (site / row["data-spectrogram"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_file_is_shared_by_players_and_not_written_again(site):
+    first = stem_player({"a": noise(1)}, RATE, licence=LICENCE)
+    (file,) = site.iterdir()
+    written = file.stat().st_mtime_ns
+    second = stem_player({"b": noise(1), "c": noise(2)}, RATE, licence=LICENCE)
+    assert file.name in first.html and file.name in second.html
+    assert file.stat().st_mtime_ns == written
+    assert sorted(path.suffix for path in site.iterdir()) == [".flac", ".flac"]
+
+
+def test_same_samples_at_another_rate_are_another_file(site):
+    stem_player({"a": noise(1)}, RATE, licence=LICENCE)
+    stem_player({"a": noise(1)}, 2 * RATE, licence=LICENCE)
+    assert len(list(site.iterdir())) == 2
+
+
+def test_page_of_a_site_names_whose_sound_it_plays(site):
+    with pytest.raises(ParameterError, match="licence"):
+        stem_player({"a": noise(1)}, RATE)
+    assert not site.exists()
+
+
+def test_unwritable_folder_is_one_clear_line(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv(SITE_DIRECTORY, str(tmp_path / "file" / "audio"))
+    with pytest.raises(AudioError, match="cannot be written") as caught:
+        stem_player({"a": noise(1)}, RATE, licence=LICENCE)
+    assert "\n" not in str(caught.value)
+
+
+def test_licence_line_is_shown_with_its_link():
+    html = stem_player(
+        {"a": noise(1)}, RATE, licence=LICENCE, licence_link="https://example.org/cc0?a&b"
+    ).html
+    assert f'<a href="https://example.org/cc0?a&amp;b" rel="license">{LICENCE}</a>' in html
+
+
+def test_text_from_data_cannot_become_markup():
+    attack = '"><script>alert(1)</script>'
+    html = stem_player(
+        {attack: {attack: noise(1), "b": noise(2)}}, RATE, title=attack, licence=attack
+    ).html
+    assert attack not in html
+    assert "alert(1)" in html
+    assert [tag for tag, _ in Elements(html).found].count("script") == 1
+
+
+def test_link_that_runs_code_is_refused():
+    with pytest.raises(ParameterError, match="not a web address"):
+        stem_player({"a": noise(1)}, RATE, licence=LICENCE, licence_link="javascript:alert(1)")
+
+
+def test_every_control_and_group_has_a_name_of_its_own():
+    player = stem_player(nine_tracks(), RATE, title="Song", licence=LICENCE, spectrogram=True)
+    html = player.html
+    named = [
+        attributes
+        for tag, attributes in Elements(html).found
+        if tag in ("button", "input") or attributes.get("role") == "group"
+    ]
+    # Song; play, position; nine tracks of a group, three controls; two headed groups, one button.
+    names = [attributes["aria-label"] for attributes in named if "aria-label" in attributes]
+    assert len(names) == len(set(names)) == 1 + 2 + 9 * (1 + 3) + 2 * (1 + 1)
+    assert all(name.strip() for name in names)
+    unnamed = [a["data-action"] for a in named if "aria-label" not in a]
+    assert unnamed == ["loop", "spectrogram"]
+    assert ">Loop</button>" in html and ">Spectrogram</button>" in html
+    assert "bass (Estimates): solo" in names and "bass (True stems): solo" in names
+
+
+def test_only_the_first_group_sounds_at_the_start():
+    def muted(tracks):
+        rows = Elements(stem_player(tracks, RATE).html).of_class("stem-mute")
+        return [row["aria-pressed"] for row in rows]
+
+    assert muted(nine_tracks()) == ["false"] + 8 * ["true"]
+    assert muted(nine_tracks()["True stems"]) == 4 * ["false"]
+
+
+def test_waveform_shows_level_and_place_of_sound():
+    click = np.zeros((RATE, 1), np.float32)
+    click[RATE // 2] = 1.0
+    loud, empty = (
+        re.findall(r"M([\d.]+) (-?\d+)V(-?\d+)", path)
+        for path in re.findall(r'<path d="(M0.5[^"]*)"', stem_player(
+            {"click": click, "silence": 0 * click}, RATE
+        ).html)
+    )  # fmt: skip
+    tall = [float(column) for column, top, bottom in loud if int(bottom) - int(top) > 2]
+    assert tall == [len(loud) / 2 + 0.5]
+    assert all(0 <= int(top) < int(bottom) <= 100 for _, top, bottom in loud + empty)
+    assert len(loud) == len(empty)
+
+
+def test_spectrogram_is_brightest_at_the_tone(site):
+    from matplotlib import image
+
+    tone = np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE).astype(np.float32)[:, None]
+    html = stem_player(
+        {"tone": tone, "soft": tone / 1000}, RATE, licence=LICENCE, spectrogram=True
+    ).html
+    tone_picture, soft_picture = (
+        image.imread(site / row["data-spectrogram"])[..., :3].sum(2)
+        for row in Elements(html).of_class("stem-track")
+    )
+    height = len(tone_picture)
+    expected = height * (1 - np.log(1000 / 40) / np.log(RATE / 2 / 40))
+    middle = tone_picture.shape[1] // 2
+    assert abs(tone_picture[:, middle].argmax() - expected) <= 1
+    assert soft_picture[:, middle].max() < 0.5 * tone_picture[:, middle].max()
+
+
+def test_player_shows_itself_by_title():
+    player = stem_player({"a": noise(1)}, RATE, title="Song")
+    assert repr(player) == "StemPlayer('Song')"
+    assert player._repr_html_() == player.html
+
+
+def test_silence_of_one_sample_is_playable():
+    assert embedded(stem_player({"a": np.zeros((1, 1), np.float32)}, RATE).html)[0].shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("tracks", "reason"),
+    [
+        ({}, "none to play"),
+        ({"Stems": {}}, "none to play"),
+        ({"a": np.zeros((0, 2), np.float32)}, "a: holds no samples"),
+        ({"a": np.zeros(100, np.float32)}, r"a: float32 of shape \(100,\)"),
+        ({"a": np.zeros((100, 2), np.int16)}, "a: int16"),
+        ({"a": np.zeros((2, 100), np.float32)}, "a: 100 channels"),
+        ({"a": noise(1), "b": noise(2)[:-1]}, "b: .* samples, but a has"),
+        ({"Estimates": {"a": np.full((9, 1), np.nan)}}, r"a \(Estimates\): holds NaN"),
+        ({"a": np.full((9, 1), np.inf)}, "a: holds NaN"),
+        ({" ": noise(1)}, "no label"),
+    ],
+)  # fmt: skip
+def test_unusable_track_is_one_clear_line(tracks, reason):
+    with pytest.raises((AudioError, ParameterError), match=reason) as caught:
+        stem_player(tracks, RATE)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("rate", [0, 2999, 192_001])
+def test_rate_that_browsers_refuse_is_refused(rate):
+    with pytest.raises(ParameterError, match="rate="):
+        stem_player({"a": noise(1)}, rate)
+
+
+def test_sound_too_long_for_a_notebook_is_refused(monkeypatch):
+    monkeypatch.setattr("sepkit.player.LARGEST_OUTPUT", 1000)
+    with pytest.raises(AudioError, match="give an excerpt"):
+        stem_player({"a": noise(1)}, RATE)

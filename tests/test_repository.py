@@ -1,0 +1,238 @@
+"""What holds the repository together: versions, packages, imports, what may be committed."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import sepkit
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+# Each module may import only those before it, and nothing imports the last three.
+ORDER = (
+    ["errors", "audio", "datasets", "band", "spectral", "parameters", "network", "model", "losses"]
+    + ["training", "separation", "metrics", "experiments"]
+    + ["player", "plotting", "cli"]
+)
+
+# What Colab brought along in August 2026: an installation of sepkit must leave it as it is.
+COLAB = {
+    "tensorflow": "2.20.0",
+    "keras": "3.13.0",
+    "numpy": "2.1.0",
+    "scipy": "1.16.0",
+    "librosa": "0.11.0",
+    "ipywidgets": "7.7.1",
+    "matplotlib": "3.10.0",
+    "h5py": "3.16.0",
+}
+
+
+@pytest.fixture(scope="module")
+def files() -> list[Path]:
+    """Files that are, or would be, committed."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    paths = [ROOT / name for name in listing.stdout.split("\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+def test_no_audio_is_committed(files):
+    sound = {".wav", ".flac", ".ogg", ".mp3", ".m4a", ".mp4", ".aac", ".aiff", ".mid", ".sf2"}
+    assert [path.name for path in files if path.suffix.lower() in sound] == []
+
+
+def test_no_file_names_a_registry_or_a_place_of_one_machine(files):
+    # Written so that this file does not find itself.
+    forbidden = re.compile(
+        r"pypi[.]org|pythonhosted[.]org|npmjs[.]org|debian[.]org|anaconda[.]org"
+        r"|inde[x]-url|/simpl[e]/|find-link[s]"
+        r"|/wor[k]/|/roo[t]/|/hom[e]/\w|/User[s]/\w|C:\\User[s]"
+    )
+    found = []
+    for path in files:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue
+        found += [f"{path.relative_to(ROOT)}: {line}" for line in lines if forbidden.search(line)]
+    assert found == []
+
+
+def test_notebooks_are_stored_without_outputs(files):
+    stored = []
+    for path in files:
+        if path.suffix != ".ipynb":
+            continue
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell.get("outputs") or cell.get("execution_count"):
+                stored.append(f"{path.relative_to(ROOT)}: {cell['source']}")
+        widgets = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("widgets")
+        if widgets:
+            stored.append(f"{path.relative_to(ROOT)}: state of widgets")
+    assert stored == []
+
+
+def test_one_version_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## (\S+)", changelog, flags=re.MULTILINE).group(1)
+    installed = metadata.version("sepkit")
+    assert {citation["version"], newest, installed} == {sepkit.__version__}
+    assert PROJECT["dynamic"] == ["version"]
+
+
+def test_readme_says_how_to_hear_run_and_use_it():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for needed in ("make book", "make test", "sepkit.separate(", "sepkit separate "):
+        assert needed in readme
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory) -> dict[str, set[str]]:
+    """Names in the wheel and in the source archive, as ``pip install`` would build them."""
+    folder = tmp_path_factory.mktemp("dist")
+    code = (
+        "import sys, hatchling.build as b; b.build_wheel(sys.argv[1]); b.build_sdist(sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, check=True)
+    (wheel,) = folder.glob("*.whl")
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        source = {name.partition("/")[2] for name in tar.getnames()}
+    return {"wheel": set(zipfile.ZipFile(wheel).namelist()), "source": source}
+
+
+def test_wheel_holds_every_file_of_the_library_and_the_weights(distributions, files):
+    library = {path.relative_to(ROOT).as_posix() for path in files}
+    package = {name for name in library if name.startswith("sepkit/")}
+    weights = {f"sepkit/{name}" for name in library if name.startswith("weights/")}
+    assert "sepkit/py.typed" in package
+    assert any(name.endswith(".weights.h5") for name in weights)
+    in_wheel = {name for name in distributions["wheel"] if name.startswith("sepkit/")}
+    assert in_wheel == package | weights
+
+
+def test_source_archive_can_be_tested_and_built(distributions, files):
+    library = {path.relative_to(ROOT).as_posix() for path in files}
+    needed = {
+        name
+        for name in library
+        if name.split("/")[0] in ("sepkit", "weights", "tests", "book") or "/" not in name
+    }
+    assert needed - distributions["source"] <= {"CONTRIBUTING.md"}
+
+
+def test_every_model_has_its_card():
+    weights = {path.name.removesuffix(".weights.h5") for path in (ROOT / "weights").glob("*.h5")}
+    cards = {path.stem for path in (ROOT / "weights").glob("*.json")}
+    assert weights == cards != set()
+
+
+def test_bounds_admit_what_colab_brings():
+    optional = PROJECT["optional-dependencies"]
+    lines = PROJECT["dependencies"] + optional["tensorflow"] + optional["evaluation"]
+    bounds = {line.name: line.specifier for line in map(Requirement, lines)}
+    assert [name for name in COLAB if not bounds[name].contains(COLAB[name])] == []
+
+
+def _needed(name: str, extras: frozenset[str], seen: set[tuple[str, frozenset[str]]]) -> set[str]:
+    """Names of all that ``name[extras]`` brings into this environment."""
+    if (name, extras) in seen:
+        return set()
+    seen.add((name, extras))
+    names = {name}
+    for requirement in map(Requirement, metadata.requires(name) or []):
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in {"", *extras}):
+            inner = frozenset(requirement.extras)
+            names |= _needed(canonicalize_name(requirement.name), inner, seen)
+    return names
+
+
+def test_constraints_pin_all_that_make_installs():
+    if Path(sys.prefix) != ROOT / ".venv":
+        pytest.skip("not in the .venv that make has made")
+    pins = {}
+    for line in map(Requirement, (ROOT / "constraints.txt").read_text().splitlines()):
+        if line.marker is None or line.marker.evaluate():
+            pins[canonicalize_name(line.name)] = str(line.specifier)
+    needed = _needed("sepkit", frozenset({"book", "test"}), set()) - {"sepkit"}
+    assert {name: f"=={metadata.version(name)}" for name in needed} == {
+        name: pins.get(name) for name in needed
+    }
+
+
+def _imports(nodes: Iterable[ast.AST]) -> set[str]:
+    imported = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    names = {name.split(".")[1] for name in imported if name.startswith("sepkit.")}
+    return names & {*ORDER}
+
+
+def test_modules_import_only_those_that_come_before_them():
+    modules = {path.stem for path in (ROOT / "sepkit").glob("*.py")} - {"__init__", "__main__"}
+    assert modules == set(ORDER)
+    shown = set(ORDER[-3:])
+    for place, module in enumerate(ORDER):
+        tree = ast.parse((ROOT / "sepkit" / f"{module}.py").read_text(encoding="utf-8"))
+        assert _imports(tree.body) <= set(ORDER[:place]) - shown, module
+        # What a function imports when it runs may come later, but never what only shows.
+        assert module == "cli" or shown.isdisjoint(_imports(ast.walk(tree))), module
+
+
+@pytest.mark.parametrize(
+    ("modules", "left_out"),
+    [
+        ("sepkit", {"tensorflow", "keras", "librosa", "numba", "matplotlib", "museval"}),
+        ("sepkit.cli, sepkit.datasets", {"tensorflow", "keras", "librosa", "numba"}),
+        ("sepkit.separation, sepkit.metrics", {"tensorflow", "keras", "numba"}),
+    ],
+)
+def test_importing_stays_light(modules, left_out):
+    code = (
+        "import sys, time; start = time.perf_counter();"
+        f"import {modules};"
+        "print(time.perf_counter() - start, *{name.partition('.')[0] for name in sys.modules})"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, *loaded = run.stdout.split()
+    assert left_out.isdisjoint(loaded)
+    assert float(seconds) < 5
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("weights", "weights/ holds no NAME.weights.h5"),
+        (".venv/installed", "needs Python 3.11 to 3.13"),
+    ],
+)
+def test_make_says_in_one_line_what_is_missing(target, says, tmp_path):
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    command = ["make", "-f", str(ROOT / "Makefile"), "PYTHON=false", target]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode != 0
+    (line,) = run.stdout.splitlines()
+    assert line.startswith("make: ") and says in line
