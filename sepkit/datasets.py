@@ -246,8 +246,10 @@ def dsd100(split: str, root: str | os.PathLike | None = None) -> list[Track]:
 
     Parameters
     ----------
-    split : {"dev", "test"}
-        Dev, songs 51 to 100, is for training; Test, songs 1 to 50, for scores.
+    split : {"dev", "test", "train", "validation"}
+        Dev, songs 51 to 100, is for training; Test, songs 1 to 50, for scores. Where something is
+        to be chosen, every fifth song of Dev (55, 60, ... 100) is for "validation", and the other
+        forty are for "train".
     root : str or Path, optional
         Folder of the whole set, with ``Sources/Dev/051 - .../bass.wav``. Without one, the same
         100 songs out of MUSDB18's 7 s sample (see `musdb18`): 6.8 s of each.
@@ -255,19 +257,26 @@ def dsd100(split: str, root: str | os.PathLike | None = None) -> list[Track]:
     Returns
     -------
     list of Track
-        Fifty songs, in order of number.
+        The songs, in order of number.
 
     Raises
     ------
     DatasetError
         When a song is missing.
     """
-    if split.lower() not in ("dev", "test"):
-        raise ParameterError(f"split {split!r}: unknown; use dev or test")
-    rows = [row for row in table() if row["dsd100_split"].lower() == split.lower()]
+    split = split.lower()
+    if split not in ("dev", "test", "train", "validation"):
+        raise ParameterError(f"split {split!r}: unknown; use dev, test, train or validation")
+    folder_name = "Test" if split == "test" else "Dev"
+    rows = [row for row in table() if row["dsd100_split"] == folder_name]
     rows.sort(key=lambda row: int(row["dsd100_id"]))
-    if root is not None:
-        return _dsd100_tracks(Path(root), split.capitalize(), rows)
+    tracks = _dsd100_sample(rows) if root is None else _dsd100_whole(Path(root), folder_name, rows)
+    if split in ("dev", "test"):
+        return tracks
+    return [song for i, song in enumerate(tracks) if (i % 5 == 4) == (split == "validation")]
+
+
+def _dsd100_sample(rows: list[dict[str, str]]) -> list[Track]:
     place, _ = _musdb_root(None)
     sample = {song.name: song for part in ("train", "test") for song in _musdb_tracks(place, part)}
     absent = [row["track"] for row in rows if row["track"] not in sample]
@@ -279,7 +288,7 @@ def dsd100(split: str, root: str | os.PathLike | None = None) -> list[Track]:
     return [sample[row["track"]] for row in rows]
 
 
-def _dsd100_tracks(root: Path, split: str, rows: list[dict[str, str]]) -> list[Track]:
+def _dsd100_whole(root: Path, split: str, rows: list[dict[str, str]]) -> list[Track]:
     place = root / "Sources" / split
     if not place.is_dir():
         raise DatasetError(f"{place}: no such folder; give the folder that holds DSD100's Sources")

@@ -10,17 +10,20 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
+from functools import partial
 from importlib import metadata, resources
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from sepkit import datasets, metrics, parameters, separation
+from sepkit import datasets, losses, metrics, parameters, sampling, separation
 from sepkit.datasets import SOURCES, Track
 from sepkit.errors import DatasetError, ParameterError, SepkitError
 from sepkit.losses import ALPHA, BETA, GAMMA
 from sepkit.metrics import METRICS
+from sepkit.parameters import REPORT_SIZES, Sizes
+from sepkit.sampling import Remix
 
 MODES = ("report", "song")
 """The report's own procedure, segment by segment; whole song with overlapping contexts."""
@@ -41,27 +44,47 @@ class Experiment:
         What it shows.
     channels : int
         Channels of the network; one takes the left channel.
+    sizes : sepkit.parameters.Sizes
+        How large its layers are.
     block_size, block_step, epochs, repetitions : int
-        The schedule (`sepkit.training.report_schedule`).
+        The schedule (`sepkit.sampling.report_schedule`).
+    remix : sepkit.sampling.Remix, optional
+        Mix songs anew instead; the schedule's four numbers are then unused.
     batch_size : int
         Segments a step.
+    optimizer : {"adadelta", "adam"}
+        What follows the gradients; Adam knows no `rho`.
     learning_rate, rho, epsilon : float
-        Of Adadelta.
+        Of the optimiser.
+    average : float
+        Where above 0, the weights are the mean of those along the way, which forgets at this
+        rate: 0.999 looks back some thousand steps.
+    objective : str
+        What estimates and truth are compared as, a key of `sepkit.training.OBJECTIVES`.
+    loss : {"report", "complete"}
+        `sepkit.losses.report_loss`, or `sepkit.losses.complete_loss`, which asks "other" to be
+        right too.
     alpha, beta, gamma : float
-        Weights of the loss (`sepkit.losses.report_loss`).
+        Weights of the terms that the loss subtracts.
     """
 
     name: str
     description: str
     channels: int = 1
+    sizes: Sizes = REPORT_SIZES
     block_size: int = 10
     block_step: int = 5
     epochs: int = 10
     repetitions: int = 3
+    remix: Remix | None = None
     batch_size: int = 32
+    optimizer: str = "adadelta"
     learning_rate: float = 0.01
     rho: float = 0.95
     epsilon: float = 1.0
+    average: float = 0.0
+    objective: str = "waveform"
+    loss: str = "report"
     alpha: float = ALPHA
     beta: float = BETA
     gamma: float = GAMMA
@@ -181,32 +204,15 @@ def train(
         ) from error
     if not os.access(output, os.W_OK):
         raise SepkitError(f"{output}: cannot be written to; choose another folder")
-    import keras
+    from sepkit import model, training
 
-    from sepkit import losses, model, training
-
-    def loss(y_true, y_pred):
-        weights = {"alpha": experiment.alpha, "beta": experiment.beta, "gamma": experiment.gamma}
-        return losses.report_loss(y_true, y_pred, **weights)
-
-    network = model.build_model(channels=experiment.channels, seed=seed)
+    network = model.build_model(channels=experiment.channels, sizes=experiment.sizes, seed=seed)
     started = time.perf_counter()
     history = training.fit(
         network,
-        tracks,
-        schedule=training.report_schedule(
-            len(tracks),
-            size=experiment.block_size,
-            step=experiment.block_step,
-            epochs=experiment.epochs,
-            repetitions=experiment.repetitions,
-        ),
-        optimizer=keras.optimizers.Adadelta(
-            experiment.learning_rate, rho=experiment.rho, epsilon=experiment.epsilon
-        ),
-        loss=loss,
-        batch_size=experiment.batch_size,
-        seed=seed,
+        _batches(experiment, tracks, seed),
+        optimizer=_optimizer(experiment),
+        objective=training.OBJECTIVES[experiment.objective](_loss(experiment)),
         checkpoint=checkpoint,
     )
     values = model.get_parameters(network)
@@ -231,6 +237,41 @@ def train(
     }
     write_json(card, path.with_name(f"{experiment.name}.json"))
     return path
+
+
+def _batches(experiment: Experiment, tracks: Sequence[Track], seed: int) -> sampling.Batches:
+    options = {
+        "channels": experiment.channels,
+        "batch_size": experiment.batch_size,
+        "seed": seed,
+    }
+    if experiment.remix is not None:
+        return sampling.RemixBatches(tracks, experiment.remix, **options)
+    schedule = sampling.report_schedule(
+        len(tracks),
+        size=experiment.block_size,
+        step=experiment.block_step,
+        epochs=experiment.epochs,
+        repetitions=experiment.repetitions,
+    )
+    return sampling.BlockBatches(tracks, schedule, **options)
+
+
+def _optimizer(experiment: Experiment):
+    import keras
+
+    options = {"learning_rate": experiment.learning_rate, "epsilon": experiment.epsilon}
+    if experiment.average:
+        options |= {"use_ema": True, "ema_momentum": experiment.average}
+    if experiment.optimizer == "adam":
+        return keras.optimizers.Adam(**options)
+    return keras.optimizers.Adadelta(rho=experiment.rho, **options)
+
+
+def _loss(experiment: Experiment):
+    weights = {"alpha": experiment.alpha, "beta": experiment.beta, "gamma": experiment.gamma}
+    function = {"report": losses.report_loss, "complete": losses.complete_loss}[experiment.loss]
+    return partial(function, **weights)
 
 
 def _describe(tracks: Sequence[Track]) -> dict:

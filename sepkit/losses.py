@@ -94,6 +94,37 @@ def report_loss(y_true, y_pred, *, alpha: float = ALPHA, beta: float = BETA, gam
         else:
             weight = -gamma if source == "vocals" else -beta
         total = total + weight * term
+    return _per_segment(total, y_pred)
+
+
+def complete_loss(
+    y_true, y_pred, *, alpha: float = ALPHA, beta: float = BETA, gamma: float = GAMMA
+):
+    """Compute the report's loss with the term that it leaves out: "other" against the truth.
+
+    Parameters
+    ----------
+    y_true, y_pred : array of shape (batch, n_samples, n_channels, 4), float32
+        True and estimated segments, as for `report_loss`.
+    alpha, beta, gamma : float
+        Weights of the terms that are subtracted.
+
+    Returns
+    -------
+    scalar
+        `report_loss` plus the squared distance of the estimated from the true other, divided by
+        the batch size.
+    """
     xp = namespace(y_pred)
-    batch = y_pred.shape[0] if y_pred.shape[0] is not None else xp.shape(y_pred)[0]
-    return total / batch if isinstance(batch, int) else total / xp.cast(batch, total.dtype)
+    other = SOURCES.index("other")
+    missing = xp.sum(xp.square(y_true[..., other] - y_pred[..., other]))
+    rest = report_loss(y_true, y_pred, alpha=alpha, beta=beta, gamma=gamma)
+    return rest + _per_segment(missing, y_pred)
+
+
+def _per_segment(total, y_pred):
+    """Divide by the batch size, which a graph may learn only when it runs."""
+    if isinstance(y_pred.shape[0], int):
+        return total / y_pred.shape[0]
+    xp = namespace(y_pred)
+    return total / xp.cast(xp.shape(y_pred)[0], total.dtype)

@@ -5,12 +5,14 @@ Importing this module imports Keras and its backend, TensorFlow; separating does
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 
 from sepkit import network, parameters
 from sepkit.datasets import SOURCES
 from sepkit.errors import MissingPackageError, ModelError
+from sepkit.parameters import REPORT_SIZES, Sizes
 from sepkit.spectral import CONTEXT, FRAME, HOP, N_BINS, SEGMENT
 
 try:
@@ -32,6 +34,8 @@ class MaskNetwork(layers.Layer):
         Sources to tell apart.
     channels : int
         Channels of the input.
+    sizes : sepkit.parameters.Sizes
+        How large the layers are.
     seed : int
         Seed of the first values.
     **options
@@ -39,11 +43,21 @@ class MaskNetwork(layers.Layer):
     """
 
     def __init__(
-        self, *, sources: Sequence[str] = SOURCES, channels: int = 1, seed: int = 0, **options
+        self,
+        *,
+        sources: Sequence[str] = SOURCES,
+        channels: int = 1,
+        sizes: Sizes = REPORT_SIZES,
+        seed: int = 0,
+        **options,
     ):
         super().__init__(**options)
-        self.sources, self.channels, self.seed = tuple(sources), channels, seed
-        values = parameters.initialize(channels=channels, n_sources=len(sources), seed=seed)
+        # Keras brings a saved configuration back as plain values.
+        sizes = sizes if isinstance(sizes, Sizes) else Sizes(**sizes)
+        self.sources, self.channels, self.sizes, self.seed = tuple(sources), channels, sizes, seed
+        values = parameters.initialize(
+            channels=channels, n_sources=len(sources), sizes=sizes, seed=seed
+        )
         self.parameters = {
             name: self.add_weight(
                 shape=value.shape,
@@ -75,8 +89,12 @@ class MaskNetwork(layers.Layer):
 
     def get_config(self) -> dict:
         """Give the arguments that build the layer again; see Keras."""
-        own = {"sources": list(self.sources), "channels": self.channels, "seed": self.seed}
-        return super().get_config() | own
+        return super().get_config() | {
+            "sources": list(self.sources),
+            "channels": self.channels,
+            "sizes": dataclasses.asdict(self.sizes),
+            "seed": self.seed,
+        }
 
     def save_own_variables(self, store: dict) -> None:
         """Save the arrays under their names; see Keras."""
@@ -90,7 +108,11 @@ class MaskNetwork(layers.Layer):
 
 
 def build_model(
-    *, sources: Sequence[str] = SOURCES, channels: int = 1, seed: int = 0
+    *,
+    sources: Sequence[str] = SOURCES,
+    channels: int = 1,
+    sizes: Sizes = REPORT_SIZES,
+    seed: int = 0,
 ) -> keras.Model:
     """Build the network, untrained: magnitudes of contexts in, masks out.
 
@@ -100,6 +122,8 @@ def build_model(
         Sources to tell apart.
     channels : int
         Channels of the input.
+    sizes : sepkit.parameters.Sizes
+        How large the layers are.
     seed : int
         Seed of the first values.
 
@@ -119,7 +143,9 @@ def build_model(
             f"model of {len(sources)} sources and {channels} channels: give at least one of each"
         )
     magnitudes = keras.Input((CONTEXT, N_BINS, channels), name="magnitudes")
-    layer = MaskNetwork(sources=sources, channels=channels, seed=seed, name="mask_network")
+    layer = MaskNetwork(
+        sources=sources, channels=channels, sizes=sizes, seed=seed, name="mask_network"
+    )
     return keras.Model(magnitudes, layer(magnitudes), name="separator")
 
 
@@ -160,13 +186,14 @@ def set_parameters(model: keras.Model, values: parameters.Parameters) -> None:
     ModelError
         When their shapes do not fit the model.
     """
-    channels, n_sources = parameters.dimensions(values)
-    have = (int(model.inputs[0].shape[3]), int(model.outputs[0].shape[-1]))
-    if have != (channels, n_sources):
-        raise ModelError(
-            f"weights of {channels} channels and {n_sources} sources do not fit a model of "
-            f"{have[0]} and {have[1]}; build the model to match"
-        )
+    have = get_parameters(model)
+    parameters.dimensions(values)
+    for name, value in values.items():
+        if value.shape != have[name].shape:
+            raise ModelError(
+                f"weights: {name} of shape {value.shape} does not fit a model that has "
+                f"{have[name].shape}; build the model to match"
+            )
     for layer in model.layers:
         if isinstance(layer, MaskNetwork):
             for name, variable in layer.parameters.items():
@@ -205,7 +232,11 @@ def load_model(name: str | os.PathLike) -> keras.Model:
     """
     values = parameters.load(parameters.find(name))
     channels, n_sources = parameters.dimensions(values)
-    model = build_model(sources=parameters.source_names(n_sources), channels=channels)
+    model = build_model(
+        sources=parameters.source_names(n_sources),
+        channels=channels,
+        sizes=parameters.layer_sizes(values),
+    )
     set_parameters(model, values)
     return model
 

@@ -15,7 +15,7 @@ from types import ModuleType
 
 import numpy as np
 
-from sepkit.parameters import DECODER, ENCODER, N_POSITIONS, N_TIMBRES, Parameters
+from sepkit.parameters import DECODER, ENCODER, Parameters
 from sepkit.spectral import CONTEXT, N_BINS
 
 
@@ -44,19 +44,22 @@ def band_matrix(kernel):
 
     Parameters
     ----------
-    kernel : array of shape (12, n, m), float32
-        What joins n values of a frame to m values of a position, for each of 12 frames.
+    kernel : array of shape (taps, n, m), float32
+        What joins n values of a frame to m values of a position, for each of `taps` frames.
 
     Returns
     -------
-    array of shape (14 * m, 25 * n), float32
+    array of shape ((26 - taps) * m, 25 * n), float32
         From position p, value j, to frame p + k, value i, stands ``kernel[k, i, j]``; elsewhere 0.
     """
     xp = namespace(kernel)
-    _, n, m = kernel.shape
+    taps, n, m = kernel.shape
     kernel = xp.transpose(kernel, (2, 0, 1))
-    rows = [xp.pad(kernel, [[0, 0], [p, N_POSITIONS - 1 - p], [0, 0]]) for p in range(N_POSITIONS)]
-    return xp.reshape(xp.stack(rows), (N_POSITIONS * m, CONTEXT * n))
+    rows = [
+        xp.pad(kernel, [[0, 0], [position, CONTEXT - taps - position], [0, 0]])
+        for position in range(CONTEXT - taps + 1)
+    ]
+    return xp.reshape(xp.stack(rows), (len(rows) * m, CONTEXT * n))
 
 
 def matrices(parameters: Parameters) -> dict:
@@ -76,18 +79,19 @@ def matrices(parameters: Parameters) -> dict:
     kernel = {layer: parameters[f"{layer}/kernel"] for layer in (*ENCODER, *DECODER)}
     bias = {layer: parameters[f"{layer}/bias"] for layer in (*ENCODER, *DECODER)}
     xp = namespace(kernel["global_dense"])
-    n_sources, _, channels, _ = kernel["vertical_deconvolution"].shape
+    n_sources, _, channels, n_timbres = kernel["vertical_deconvolution"].shape
+    n_positions = CONTEXT - kernel["horizontal_convolution"].shape[0] + 1
     n_inputs = N_BINS * channels
-    vertical = xp.reshape(kernel["vertical_deconvolution"], (n_sources, n_inputs, N_TIMBRES))
+    vertical = xp.reshape(kernel["vertical_deconvolution"], (n_sources, n_inputs, n_timbres))
     unfold = [band_matrix(kernel["horizontal_deconvolution"][i]) for i in range(n_sources)]
     return {
         "timbre": (
-            xp.reshape(kernel["vertical_convolution"], (n_inputs, N_TIMBRES)),
+            xp.reshape(kernel["vertical_convolution"], (n_inputs, n_timbres)),
             bias["vertical_convolution"],
         ),
         "patterns": (
             xp.transpose(band_matrix(kernel["horizontal_convolution"]), (1, 0)),
-            xp.tile(bias["horizontal_convolution"], (N_POSITIONS,)),
+            xp.tile(bias["horizontal_convolution"], (n_positions,)),
         ),
         "shared": (kernel["global_dense"], bias["global_dense"]),
         "dense": (kernel["single_dense"], bias["single_dense"][:, None]),
@@ -143,7 +147,7 @@ def bottleneck(pairs: dict, timbres):
         Non-negative.
     """
     xp = namespace(timbres)
-    flat = xp.reshape(timbres, (-1, CONTEXT * N_TIMBRES))
+    flat = xp.reshape(timbres, (-1, pairs["patterns"][0].shape[0]))
     return xp.maximum(_affine(pairs["shared"], _affine(pairs["patterns"], flat)), 0.0)
 
 
@@ -164,8 +168,8 @@ def decode(pairs: dict, shared):
     """
     xp = namespace(shared)
     timbres = _affine(pairs["unfold"], xp.maximum(_affine(pairs["dense"], shared), 0.0))
-    n_sources, _, n_inputs = pairs["draw"][0].shape
-    drawn = _affine(pairs["draw"], xp.reshape(timbres, (n_sources, -1, N_TIMBRES)))
+    n_sources, n_timbres, n_inputs = pairs["draw"][0].shape
+    drawn = _affine(pairs["draw"], xp.reshape(timbres, (n_sources, -1, n_timbres)))
     return xp.abs(xp.reshape(drawn, (n_sources, -1, CONTEXT, N_BINS, n_inputs // N_BINS)))
 
 

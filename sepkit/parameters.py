@@ -1,7 +1,8 @@
 """The network's parameters: named arrays, their first values, their files.
 
 A network is a plain dict of float32 arrays. Sources are stacked along the first axis, so that
-one matrix product serves all decoders. With c channels, S sources:
+one matrix product serves all decoders. With c channels, S sources
+and the report's `Sizes`:
 
 =====================================  ===================  =====================
 name                                   shape                of the report's layer
@@ -27,6 +28,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -36,16 +38,35 @@ from sepkit.datasets import SOURCES
 from sepkit.errors import ModelError
 from sepkit.spectral import CONTEXT, N_BINS
 
-N_TIMBRES = 50
-"""Filters of the vertical convolution."""
-N_PATTERNS = 30
-"""Filters of the horizontal convolution."""
-PATTERN = 12
-"""Frames that a horizontal filter spans."""
-N_SHARED = 128
-"""Units of the dense layer that all sources share."""
-N_POSITIONS = CONTEXT - PATTERN + 1
-"""Places of a horizontal filter in a context (14)."""
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the layers are; by default as in paper and report.
+
+    Parameters
+    ----------
+    n_timbres : int
+        Filters of the vertical convolution.
+    n_patterns : int
+        Filters of the horizontal convolution.
+    pattern : int
+        Frames that a horizontal filter spans, at most 25.
+    n_shared : int
+        Units of the dense layer that all sources share.
+    """
+
+    n_timbres: int = 50
+    n_patterns: int = 30
+    pattern: int = 12
+    n_shared: int = 128
+
+    @property
+    def n_positions(self) -> int:
+        """Places of a horizontal filter in a context of 25 frames."""
+        return CONTEXT - self.pattern + 1
+
+
+REPORT_SIZES = Sizes()
 
 Parameters = Mapping[str, np.ndarray]
 
@@ -55,7 +76,9 @@ DECODER = ("single_dense", "horizontal_deconvolution", "vertical_deconvolution")
 _FILE_GROUP = "layers/mask_network/vars"
 
 
-def shapes(*, channels: int = 1, n_sources: int = 4) -> dict[str, tuple[int, ...]]:
+def shapes(
+    *, channels: int = 1, n_sources: int = 4, sizes: Sizes = REPORT_SIZES
+) -> dict[str, tuple[int, ...]]:
     """List the arrays of a network.
 
     Parameters
@@ -64,26 +87,26 @@ def shapes(*, channels: int = 1, n_sources: int = 4) -> dict[str, tuple[int, ...
         Channels of its input.
     n_sources : int
         Sources it tells apart.
+    sizes : Sizes
+        How large its layers are.
 
     Returns
     -------
     dict of str to tuple of int
         Shape by name, in the order of the data.
     """
-    n_flat = N_POSITIONS * N_PATTERNS
+    timbres, patterns, shared = sizes.n_timbres, sizes.n_patterns, sizes.n_shared
+    n_flat = sizes.n_positions * patterns
     kernels = {
-        "vertical_convolution": ((N_BINS, channels, N_TIMBRES), (N_TIMBRES,)),
-        "horizontal_convolution": ((PATTERN, N_TIMBRES, N_PATTERNS), (N_PATTERNS,)),
-        "global_dense": ((n_flat, N_SHARED), (N_SHARED,)),
-        "single_dense": ((n_sources, N_SHARED, n_flat), (n_sources, n_flat)),
+        "vertical_convolution": ((N_BINS, channels, timbres), (timbres,)),
+        "horizontal_convolution": ((sizes.pattern, timbres, patterns), (patterns,)),
+        "global_dense": ((n_flat, shared), (shared,)),
+        "single_dense": ((n_sources, shared, n_flat), (n_sources, n_flat)),
         "horizontal_deconvolution": (
-            (n_sources, PATTERN, N_TIMBRES, N_PATTERNS),
-            (n_sources, N_TIMBRES),
+            (n_sources, sizes.pattern, timbres, patterns),
+            (n_sources, timbres),
         ),
-        "vertical_deconvolution": (
-            (n_sources, N_BINS, channels, N_TIMBRES),
-            (n_sources, channels),
-        ),
+        "vertical_deconvolution": ((n_sources, N_BINS, channels, timbres), (n_sources, channels)),
     }
     return {
         f"{layer}/{part}": shape
@@ -108,6 +131,36 @@ def count(parameters: Parameters) -> int:
     return sum(math.prod(value.shape) for value in parameters.values())
 
 
+def layer_sizes(parameters: Parameters) -> Sizes:
+    """Tell how large a network's layers are.
+
+    Parameters
+    ----------
+    parameters : dict of str to ndarray
+        The network.
+
+    Returns
+    -------
+    Sizes
+        Its sizes.
+
+    Raises
+    ------
+    ModelError
+        When the arrays that tell are missing or have another number of axes.
+    """
+    try:
+        _, _, _, n_timbres = parameters["vertical_deconvolution/kernel"].shape
+        pattern, _, n_patterns = parameters["horizontal_convolution/kernel"].shape
+        (n_shared,) = parameters["global_dense/bias"].shape
+    except (KeyError, ValueError):
+        raise ModelError(
+            "weights: no vertical_deconvolution/kernel of four axes, horizontal_convolution/kernel "
+            "of three or global_dense/bias of one; give weights of this network"
+        ) from None
+    return Sizes(n_timbres, n_patterns, pattern, n_shared)
+
+
 def dimensions(parameters: Parameters) -> tuple[int, int]:
     """Tell what a network is made for, and check that its arrays fit together.
 
@@ -128,13 +181,9 @@ def dimensions(parameters: Parameters) -> tuple[int, int]:
     ModelError
         When an array is missing, superfluous or of another shape.
     """
-    try:
-        n_sources, _, channels, _ = parameters["vertical_deconvolution/kernel"].shape
-    except (KeyError, ValueError):
-        raise ModelError(
-            "weights: no vertical_deconvolution/kernel of four axes; give weights of this network"
-        ) from None
-    wanted = shapes(channels=channels, n_sources=n_sources)
+    sizes = layer_sizes(parameters)
+    n_sources, _, channels, _ = parameters["vertical_deconvolution/kernel"].shape
+    wanted = shapes(channels=channels, n_sources=n_sources, sizes=sizes)
     for name in wanted.keys() | parameters.keys():
         have = parameters[name].shape if name in parameters else None
         if have != wanted.get(name):
@@ -164,7 +213,11 @@ def source_names(n_sources: int) -> tuple[str, ...]:
 
 
 def initialize(
-    *, channels: int = 1, n_sources: int = 4, seed: int | Sequence[int] = 0
+    *,
+    channels: int = 1,
+    n_sources: int = 4,
+    sizes: Sizes = REPORT_SIZES,
+    seed: int | Sequence[int] = 0,
 ) -> dict[str, np.ndarray]:
     """Draw first values: Glorot's uniform for kernels, zero for biases, as Keras does.
 
@@ -174,6 +227,8 @@ def initialize(
         Channels of the input.
     n_sources : int
         Sources to tell apart.
+    sizes : Sizes
+        How large the layers are.
     seed : int or sequence of int
         Seed of NumPy's generator.
 
@@ -188,7 +243,7 @@ def initialize(
     """
     rng = np.random.default_rng(seed)
     values = {}
-    for name, shape in shapes(channels=channels, n_sources=n_sources).items():
+    for name, shape in shapes(channels=channels, n_sources=n_sources, sizes=sizes).items():
         layer, part = name.split("/")
         if part == "bias":
             values[name] = np.zeros(shape, np.float32)
@@ -198,7 +253,7 @@ def initialize(
         if layer.startswith("vertical"):
             fans = N_BINS * (one[1] + one[2])
         elif layer.startswith("horizontal"):
-            fans = PATTERN * (one[1] + one[2])
+            fans = one[0] * (one[1] + one[2])
         else:
             fans = one[0] + one[1]
         limit = math.sqrt(6 / fans)

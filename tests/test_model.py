@@ -92,7 +92,7 @@ def test_any_number_of_sources_and_channels(spectrum):
 
 
 def test_weights_that_do_not_fit_are_refused():
-    with pytest.raises(ModelError, match="do not fit"):
+    with pytest.raises(ModelError, match="does not fit"):
         models.set_parameters(models.build_model(), parameters.initialize(channels=2))
     with pytest.raises(ModelError, match="at least one"):
         models.build_model(channels=0)
