@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from sepkit import datasets, losses, metrics, parameters, sampling, separation
 from sepkit.datasets import SOURCES, Track
-from sepkit.errors import DatasetError, ParameterError, SepkitError
+from sepkit.errors import AudioError, DatasetError, ParameterError, SepkitError
 from sepkit.losses import ALPHA, BETA, GAMMA
 from sepkit.metrics import METRICS
 from sepkit.parameters import REPORT_SIZES, Sizes
@@ -330,7 +331,8 @@ def write_json(value: dict, path: str | os.PathLike) -> None:
             f"{path}: cannot be written ({error.strerror}); choose another place"
         ) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 # Scores.
@@ -455,7 +457,10 @@ def score_song(
     channels, _ = parameters.dimensions(values)
     references = np.stack(list(track.stems.values()))[:, :, :channels]
     mixture = references.sum(axis=0)
-    stems = separation.separate(mixture, track.rate, model=values, hop=hop, mode=mode)
+    try:
+        stems = separation.separate(mixture, track.rate, model=values, hop=hop, mode=mode)
+    except AudioError as error:
+        raise DatasetError(f"{track.name}: {error}, or leave it out (or --mode song)") from error
     estimates = np.stack(list(stems.values()))
     return SongScores(
         name=track.name,

@@ -209,7 +209,6 @@ def separate_blocks(
         flat = stems.transpose(1, 0, 2).reshape(stems.shape[1], -1)
         flat = back.resample_chunk(np.ascontiguousarray(flat))
         song = np.concatenate(songs)
-        flat = flat[: len(song)]
         songs[:] = [song[len(flat) :]]
         yield complete(flat, song[: len(flat)])
     flat = back.resample_chunk(np.zeros((0, n_sources * n_channels), np.float32), last=True)

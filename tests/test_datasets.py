@@ -315,6 +315,21 @@ def test_musdb18_root_of_stem_files(tmp_path, falcon):
     one_line(error, tmp_path)
 
 
+def test_stem_files_hold_mixture_drums_bass_other_vocals(tmp_path, ffmpeg):
+    pytest.importorskip("musdb")
+    (tmp_path / "test").mkdir()
+    tones = {"mixture": 300, "drums": 500, "bass": 800, "other": 1300, "vocals": 2100}
+    inputs = [["-f", "lavfi", "-i", f"sine={hertz}:d=1:r={RATE}"] for hertz in tones.values()]
+    maps = [["-map", str(i)] for i in range(5)]
+    path = tmp_path / "test" / "A - B.stem.mp4"
+    ffmpeg(*sum(inputs + maps, []), "-ac", 2, "-c:a", "aac", path)
+    (song,) = datasets.musdb18("test", tmp_path)
+    for source, stem in song.stems.items():
+        middle = np.abs(np.fft.rfft(stem[10000 : 10000 + RATE // 2, 0]))
+        assert 2 * np.argmax(middle) == tones[source]
+    assert song.name == "A - B" and song.artist == "A"
+
+
 def test_a_stem_file_that_is_none_is_named(tmp_path, falcon, ffmpeg):
     pytest.importorskip("musdb")
     (tmp_path / "test").mkdir()

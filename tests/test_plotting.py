@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from helpers import noise
+from ipywidgets import IntSlider
 
 from sepkit import plotting, spectral
 from sepkit.datasets import RATE, SOURCES
@@ -174,8 +175,7 @@ def test_timbre_filters_are_drawn_each_to_its_own_peak():
 
 
 def test_a_widget_shows_its_fallback_beside_itself():
-    widgets = pytest.importorskip("ipywidgets")
-    slider = widgets.IntSlider()
+    slider = IntSlider()
     bundle = plotting.with_fallback(slider, html="<p>not running</p>")._repr_mimebundle_()
     assert bundle["text/html"] == "<p>not running</p>"
     view = bundle["application/vnd.jupyter.widget-view+json"]
