@@ -25,6 +25,7 @@ _HOME = {
     "stem_player": "player",
 }
 _MODULES = (
+    "ablations",
     "audio",
     "band",
     "datasets",
@@ -37,6 +38,7 @@ _MODULES = (
     "parameters",
     "player",
     "plotting",
+    "sampling",
     "separation",
     "spectral",
     "training",

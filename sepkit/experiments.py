@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from functools import partial
@@ -275,6 +275,27 @@ def _loss(experiment: Experiment):
     return partial(function, **weights)
 
 
+def epoch_losses(history: Sequence[dict]) -> Iterator[tuple[int, float]]:
+    """Go through a history as steps and losses.
+
+    Parameters
+    ----------
+    history : sequence of dict
+        Of a card.
+
+    Yields
+    ------
+    steps : int
+        Steps done by the end of an epoch.
+    loss : float
+        Its mean loss.
+    """
+    steps = 0
+    for row in history:
+        steps += row["steps"]
+        yield steps, row["loss"]
+
+
 def _describe(tracks: Sequence[Track]) -> dict:
     licences = sorted({track.licence for track in tracks})
     return {
@@ -348,13 +369,13 @@ class SongScores:
         The song.
     report : ndarray of shape (n_channels, 3, 4)
         SDR, SIR, SAR by source by the report's metrics, for each channel [dB].
-    museval : ndarray of shape (1, 3, 4)
+    museval : ndarray of shape (1, 3, 4), optional
         The same by museval, over all channels [dB].
     """
 
     name: str
     report: np.ndarray
-    museval: np.ndarray
+    museval: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -374,6 +395,11 @@ class Evaluation:
     mode: str
     hop: int
     songs: list[SongScores] = field(default_factory=list)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Whose scores the songs have."""
+        return tuple(m for m in MEASURES if all(getattr(s, m) is not None for s in self.songs))
 
     def summary(self, measure: str) -> metrics.Summary:
         """Put the scores together over songs, and over channels as the report does.
@@ -400,18 +426,15 @@ class Evaluation:
             Mode, hop, summaries and the scores by song, rounded to 0.0001 dB; None for NaN.
         """
         result: dict = {"mode": self.mode, "hop": self.hop, "sources": list(SOURCES)}
-        for measure in MEASURES:
+        for measure in self.measures:
             summary = self.summary(measure)
             result[measure] = {
                 part: _by_metric(getattr(summary, part))
                 for part in ("mean", "deviation", "median", "n", "dropped")
             }
         result["songs"] = [
-            {
-                "name": song.name,
-                "report": [_by_metric(channel) for channel in song.report],
-                "museval": [_by_metric(channel) for channel in song.museval],
-            }
+            {"name": song.name}
+            | {m: [_by_metric(channel) for channel in getattr(song, m)] for m in self.measures}
             for song in self.songs
         ]
         return result
@@ -432,6 +455,7 @@ def score_song(
     *,
     mode: str = "song",
     hop: int = separation.HOP_CONTEXTS,
+    measures: Sequence[str] = MEASURES,
 ) -> SongScores:
     """Separate one song and score it.
 
@@ -445,6 +469,8 @@ def score_song(
         How to separate.
     hop : int
         Frames between contexts, in mode "song".
+    measures : sequence of {"report", "museval"}
+        Whose scores; the report's are always there, museval's take a hundred times longer.
 
     Returns
     -------
@@ -462,16 +488,16 @@ def score_song(
     except AudioError as error:
         raise DatasetError(f"{track.name}: {error}, or leave it out (or --mode song)") from error
     estimates = np.stack(list(stems.values()))
-    return SongScores(
-        name=track.name,
-        report=np.stack(
-            [
-                metrics.report_scores(references[:, :, c], estimates[:, :, c])
-                for c in range(references.shape[2])
-            ]
-        ),
-        museval=metrics.museval_scores(references, estimates, track.rate)[np.newaxis],
+    report = np.stack(
+        [
+            metrics.report_scores(references[:, :, c], estimates[:, :, c])
+            for c in range(references.shape[2])
+        ]
     )
+    if "museval" not in measures:
+        return SongScores(track.name, report)
+    museval = metrics.museval_scores(references, estimates, track.rate)
+    return SongScores(track.name, report, museval[np.newaxis])
 
 
 def evaluate(
@@ -480,6 +506,7 @@ def evaluate(
     *,
     mode: str = "song",
     hop: int = separation.HOP_CONTEXTS,
+    measures: Sequence[str] = MEASURES,
     n_jobs: int = -1,
 ) -> Evaluation:
     """Separate songs and score them, several at once through joblib.
@@ -494,6 +521,8 @@ def evaluate(
         How to separate.
     hop : int
         Frames between contexts, in mode "song".
+    measures : sequence of {"report", "museval"}
+        Whose scores.
     n_jobs : int
         Processes, as joblib counts them; -1 for one a core.
 
@@ -507,7 +536,8 @@ def evaluate(
     tracks = list(tracks)
     values = separation.load_parameters(model)
     run = Parallel(n_jobs=min(n_jobs, len(tracks)), return_as="generator")
-    jobs = (delayed(score_song)(track, values, mode=mode, hop=hop) for track in tracks)
+    options = {"mode": mode, "hop": hop, "measures": measures}
+    jobs = (delayed(score_song)(track, values, **options) for track in tracks)
     progress = tqdm(run(jobs), total=len(tracks), desc=f"scoring, mode {mode}", unit="song")
     return Evaluation(mode=mode, hop=hop, songs=list(progress))
 

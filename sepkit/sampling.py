@@ -39,13 +39,43 @@ class Batches(Protocol):
     """Shape of every batch: (batch, 7168, channels, 4)."""
 
     def count(self, epoch: int) -> int:
-        """Count the steps of an epoch."""
+        """Count the steps of an epoch.
+
+        Parameters
+        ----------
+        epoch : int
+            Its place, from 0.
+
+        Returns
+        -------
+        int
+            Steps.
+        """
 
     def read(self, epoch: int, step: int) -> np.ndarray:
-        """Give the batch of a step of an epoch."""
+        """Give the batch of a step.
+
+        Parameters
+        ----------
+        epoch : int
+            The epoch's place, from 0.
+        step : int
+            The step's place in it, from 0.
+
+        Returns
+        -------
+        ndarray of shape `shape`, float32
+            True sources.
+        """
 
     def fingerprint(self) -> str:
-        """Tell one sequence of batches from another."""
+        """Tell one sequence of batches from another.
+
+        Returns
+        -------
+        str
+            Equal where the batches are.
+        """
 
 
 @dataclass(frozen=True)
@@ -208,7 +238,18 @@ class BlockBatches:
             )
 
     def count(self, epoch: int) -> int:
-        """Count the steps of an epoch."""
+        """Count the steps of an epoch.
+
+        Parameters
+        ----------
+        epoch : int
+            Its place, from 0.
+
+        Returns
+        -------
+        int
+            Steps.
+        """
         first, last = self._limits(epoch)
         return (last - first) // self.batch_size
 
@@ -231,11 +272,30 @@ class BlockBatches:
         return (self._limits(epoch)[0] + shuffled).reshape(n_batches, self.batch_size)
 
     def read(self, epoch: int, step: int) -> np.ndarray:
-        """Give the batch of a step of an epoch."""
+        """Give the batch of a step.
+
+        Parameters
+        ----------
+        epoch : int
+            The epoch's place, from 0.
+        step : int
+            The step's place in it, from 0.
+
+        Returns
+        -------
+        ndarray of shape `shape`, float32
+            True sources.
+        """
         return self.store.segments[self.order(epoch)[step]]
 
     def fingerprint(self) -> str:
-        """Tell one sequence of batches from another."""
+        """Tell one sequence of batches from another.
+
+        Returns
+        -------
+        str
+            Equal where the batches are.
+        """
         told = [*self._told, self.shape, self.seed]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
@@ -312,11 +372,35 @@ class RemixBatches:
         self.shape = (batch_size, SEGMENT, channels, len(SOURCES))
 
     def count(self, epoch: int) -> int:
-        """Count the steps of an epoch."""
+        """Count the steps of an epoch.
+
+        Parameters
+        ----------
+        epoch : int
+            Its place, from 0.
+
+        Returns
+        -------
+        int
+            Steps.
+        """
         return self.remix.steps
 
     def read(self, epoch: int, step: int) -> np.ndarray:
-        """Give the batch of a step of an epoch."""
+        """Give the batch of a step.
+
+        Parameters
+        ----------
+        epoch : int
+            The epoch's place, from 0.
+        step : int
+            The step's place in it, from 0.
+
+        Returns
+        -------
+        ndarray of shape `shape`, float32
+            True sources.
+        """
         rng = np.random.default_rng((self.seed, epoch, step))
         batch = np.empty(self.shape, np.float32)
         for segment in batch:
@@ -342,7 +426,13 @@ class RemixBatches:
         return song, start, np.array(sides[rng.integers(len(sides))], np.float32)
 
     def fingerprint(self) -> str:
-        """Tell one sequence of batches from another."""
+        """Tell one sequence of batches from another.
+
+        Returns
+        -------
+        str
+            Equal where the batches are.
+        """
         told = [*self._told, self.shape, self.seed]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 

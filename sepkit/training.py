@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -329,24 +329,3 @@ class _State:
                 self.steps = int(file.attrs["steps"])
         except (OSError, KeyError) as error:
             raise ModelError(f"{path}: not a checkpoint; delete it or name another file") from error
-
-
-def epoch_losses(history: Sequence[dict]) -> Iterator[tuple[int, float]]:
-    """Go through a history as steps and losses.
-
-    Parameters
-    ----------
-    history : sequence of dict
-        Of `fit`.
-
-    Yields
-    ------
-    steps : int
-        Steps done by the end of an epoch.
-    loss : float
-        Its mean loss.
-    """
-    steps = 0
-    for row in history:
-        steps += row["steps"]
-        yield steps, row["loss"]

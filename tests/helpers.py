@@ -1,6 +1,10 @@
 """Small things that several tests need."""
 
+from functools import partial
+
 import numpy as np
+
+from sepkit import datasets, spectral
 
 
 def noise(n_samples, channels=2, *, seed=0):
@@ -15,3 +19,22 @@ def one_line(error, *needed):
     assert len(text.splitlines()) == 1, text
     for word in needed:
         assert str(word) in text
+
+
+def noise_stems(seed, n_samples, n_channels=2):
+    """Stems that differ in colour, so that there is something to learn."""
+    rng = np.random.default_rng(seed)
+    bands = [(1, 12), (12, 80), (80, 200), (200, 480)]
+    stems = {}
+    for source, (low, high) in zip(datasets.SOURCES, bands, strict=True):
+        spectrum = np.fft.rfft(rng.standard_normal((n_samples, n_channels)), axis=0)
+        keep = np.zeros(len(spectrum))
+        keep[len(keep) * low // 513 : len(keep) * high // 513] = 1
+        sound = np.fft.irfft(spectrum * keep[:, None], n_samples, axis=0)
+        stems[source] = (0.1 * sound / sound.std()).astype(np.float32)
+    return stems
+
+
+def noise_track(seed, n_segments=20, n_channels=2):
+    reader = partial(noise_stems, seed, n_segments * spectral.SEGMENT - 100, n_channels)
+    return datasets.Track(f"noise {seed}", "noise", "MIT", 44100, reader)

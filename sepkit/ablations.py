@@ -1,0 +1,143 @@
+"""What happens when one thing is changed: the arms, as data, and the command that runs them.
+
+Each arm is an experiment that differs from another one in what its name says. All are trained on
+the forty songs of DSD100's Dev that are for training and scored on the ten that are for
+validation, so that the Test songs stay unseen until a choice is made.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from sepkit import datasets, experiments
+from sepkit.errors import ParameterError
+from sepkit.experiments import EXPERIMENTS, Experiment
+from sepkit.parameters import Sizes
+from sepkit.sampling import Remix
+
+_REPORT = EXPERIMENTS["experiment1"]
+_STEPS = 2730
+"""Steps of the report's schedule on forty songs: 3 repetitions of 7 blocks of 10 epochs of 13."""
+_SPEEDS = (0.84, 0.92, 1.0, 1.09, 1.19)
+"""Three semitones down to three up."""
+
+
+def _arms() -> dict[str, Experiment]:
+    arms: dict[str, Experiment] = {}
+
+    def arm(name: str, description: str, base: str | None = None, **changes) -> None:
+        start = arms[base] if base else _REPORT
+        arms[name] = replace(start, name=name, description=description, **changes)
+
+    arm("baseline", "Experiment 1 as reported, on forty songs")
+    # What the report tried without visible effect.
+    arm("epochs-20", "twice the epochs", epochs=20)
+    arm("repetitions-6", "twice the repetitions", repetitions=6)
+    arm("shuffle-all", "no blocks: all songs at once, as many steps",
+        block_size=40, block_step=40, epochs=52, repetitions=1)  # fmt: skip
+    for name in ("alpha", "beta", "gamma"):
+        arm(f"{name}-0", f"{name} = 0", **{name: 0.0})
+        arm(f"{name}-double", f"{name} doubled", **{name: 2 * getattr(_REPORT, name)})
+    arm("timbres-25", "25 vertical filters", sizes=Sizes(n_timbres=25))
+    arm("timbres-100", "100 vertical filters", sizes=Sizes(n_timbres=100))
+    arm("patterns-60", "60 horizontal filters", sizes=Sizes(n_patterns=60))
+    arm("pattern-15", "horizontal filters of 15 frames", sizes=Sizes(pattern=15))
+    arm("shared-64", "64 shared units", sizes=Sizes(n_shared=64))
+    arm("shared-256", "256 shared units", sizes=Sizes(n_shared=256))
+    # The optimiser.
+    arm("adadelta-rate-1", "Adadelta at rate 1", learning_rate=1.0)
+    arm("adadelta-original", "Adadelta as in the published code: rate 1, epsilon 1e-6",
+        learning_rate=1.0, epsilon=1e-6)  # fmt: skip
+    arm("adam", "Adam at rate 0.001", optimizer="adam", learning_rate=0.001, epsilon=1e-7)
+    arm("adam-steps-x4", "Adam, four times the steps", base="adam", epochs=40)
+    # What the loss compares, and what it asks for.
+    arm("faded", "targets that fade as the estimates do", objective="faded waveform")
+    arm("spectrum", "complex spectra instead of waveforms", objective="spectrum")
+    arm("magnitude", "magnitudes instead of waveforms", objective="magnitude")
+    arm("complete", "other against its truth too", loss="complete")
+    arm("no-dissimilarity", "nothing subtracted", alpha=0.0, beta=0.0, gamma=0.0)
+    arm("complete-no-dissimilarity", "other too, nothing subtracted", base="no-dissimilarity",
+        loss="complete")  # fmt: skip
+    # The data, with what the arms above suggest: Adam on complex spectra of all four sources.
+    arm("base3", "Adam, complex spectra, other too, nothing subtracted", base="adam",
+        objective="spectrum", loss="complete", alpha=0.0, beta=0.0, gamma=0.0)  # fmt: skip
+    for name, description, options in (
+        ("remix", "songs mixed anew", {}),
+        ("remix-tilt", "and through equalizers", {"tilt": 3.0}),
+        ("remix-speeds", "and at other speeds", {"tilt": 3.0, "speeds": _SPEEDS}),
+    ):  # fmt: skip
+        arm(name, description, base="base3", remix=Remix(20, 3 * _STEPS // 20, **options),
+            average=0.999)  # fmt: skip
+    return arms
+
+
+ARMS = _arms()
+"""The arms by name; what each one shows stands in its description."""
+
+
+def get_arm(name: str) -> Experiment:
+    """Find an arm by its name.
+
+    Parameters
+    ----------
+    name : str
+        A key of `ARMS`.
+
+    Returns
+    -------
+    Experiment
+        What is trained.
+
+    Raises
+    ------
+    ParameterError
+        When there is none of that name.
+    """
+    if name not in ARMS:
+        raise ParameterError(f"arm {name!r}: unknown; sepkit ablate --list names them")
+    return ARMS[name]
+
+
+def run(name: str, *, seed: int = 0, output: str | Path = "book/results") -> Path:
+    """Train and score an arm, unless its result is there already.
+
+    Parameters
+    ----------
+    name : str
+        A key of `ARMS`.
+    seed : int
+        Seed of the first values and of the shuffles.
+    output : str or Path
+        Folder of the results.
+
+    Returns
+    -------
+    Path
+        ``NAME-SEED.json``: the experiment and the scores on the validation songs.
+
+    Raises
+    ------
+    ParameterError
+        When there is no such arm.
+    """
+    arm = get_arm(name)
+    path = Path(output) / f"{name}-{seed}.json"
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = experiments.train(
+            arm, datasets.dsd100("train"), seed=seed, output=folder,
+            checkpoint=path.with_suffix(".checkpoint.h5"),
+        )  # fmt: skip
+        card = json.loads((Path(folder) / f"{name}.json").read_text(encoding="utf-8"))
+        songs = datasets.dsd100("validation")
+        for mode in experiments.MODES:
+            scored = experiments.evaluate(weights, songs, mode=mode, measures=("report",))
+            card["scores"][mode] = scored.as_dict()
+    experiments.write_json(card, path)
+    path.with_suffix(".checkpoint.h5").unlink(missing_ok=True)
+    return path
