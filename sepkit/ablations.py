@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from sepkit import datasets, experiments
+import numpy as np
+
+from sepkit import datasets, experiments, metrics, network, oracles, separation, spectral
+from sepkit.datasets import Track
 from sepkit.errors import ParameterError
-from sepkit.experiments import EXPERIMENTS, Experiment
+from sepkit.experiments import EXPERIMENTS, Evaluation, Experiment, SongScores
 from sepkit.parameters import Sizes
 from sepkit.sampling import Remix
+from sepkit.spectral import CONTEXT
 
 _REPORT = EXPERIMENTS["experiment1"]
 _STEPS = 2730
@@ -101,13 +107,13 @@ def get_arm(name: str) -> Experiment:
     return ARMS[name]
 
 
-def run(name: str, *, seed: int = 0, output: str | Path = "book/results") -> Path:
+def run(arm: Experiment, *, seed: int = 0, output: str | Path = "book/results") -> Path:
     """Train and score an arm, unless its result is there already.
 
     Parameters
     ----------
-    name : str
-        A key of `ARMS`.
+    arm : Experiment
+        One of `ARMS`.
     seed : int
         Seed of the first values and of the shuffles.
     output : str or Path
@@ -117,14 +123,8 @@ def run(name: str, *, seed: int = 0, output: str | Path = "book/results") -> Pat
     -------
     Path
         ``NAME-SEED.json``: the experiment and the scores on the validation songs.
-
-    Raises
-    ------
-    ParameterError
-        When there is no such arm.
     """
-    arm = get_arm(name)
-    path = Path(output) / f"{name}-{seed}.json"
+    path = Path(output) / f"{arm.name}-{seed}.json"
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,11 +133,125 @@ def run(name: str, *, seed: int = 0, output: str | Path = "book/results") -> Pat
             arm, datasets.dsd100("train"), seed=seed, output=folder,
             checkpoint=path.with_suffix(".checkpoint.h5"),
         )  # fmt: skip
-        card = json.loads((Path(folder) / f"{name}.json").read_text(encoding="utf-8"))
+        card = json.loads(weights.with_name(f"{arm.name}.json").read_text(encoding="utf-8"))
         songs = datasets.dsd100("validation")
         for mode in experiments.MODES:
             scored = experiments.evaluate(weights, songs, mode=mode, measures=("report",))
             card["scores"][mode] = scored.as_dict()
     experiments.write_json(card, path)
     path.with_suffix(".checkpoint.h5").unlink(missing_ok=True)
+    return path
+
+
+# The same weights, other ways back to sound.
+
+_FADE = np.minimum(np.arange(1, CONTEXT + 1), np.arange(CONTEXT, 0, -1)).astype(np.float32)
+"""A triangle over the frames of a context: contexts that overlap fade into each other."""
+
+Estimator = Callable[[np.ndarray], np.ndarray]
+"""From true sources (4, n_samples, n_channels) to estimates of the same shape."""
+
+
+def _by_network(pairs: dict, hop: int, weights: np.ndarray, stems: np.ndarray) -> np.ndarray:
+    spectrum = spectral.stft(stems.sum(axis=0))
+    masks = separation.mean_masks(pairs, np.abs(spectrum), hop, weights=weights)
+    return np.stack([spectral.istft(estimate, stems.shape[1]) for estimate in masks * spectrum])
+
+
+def _by_network_in_segments(pairs: dict, stems: np.ndarray) -> np.ndarray:
+    spectra = spectral.frames_transform(spectral.segments(stems.sum(axis=0)))
+    shared = network.bottleneck(pairs, network.timbre(pairs, np.abs(spectra)))
+    masks = network.normalize(network.decode(pairs, shared))
+    return oracles.resynthesize_segments(masks * spectra, stems.shape[1])
+
+
+def _true_sources_in_segments(stems: np.ndarray) -> np.ndarray:
+    spectra = np.stack([spectral.frames_transform(spectral.segments(stem)) for stem in stems])
+    return oracles.resynthesize_segments(spectra, stems.shape[1])
+
+
+def resyntheses(model: separation.Model = "experiment1") -> dict[str, Estimator]:
+    """List what can be put back into sound, and how.
+
+    Parameters
+    ----------
+    model : str, Path, dict or keras.Model
+        A network of one channel, as for `sepkit.separate`.
+
+    Returns
+    -------
+    dict of str to callable
+        From true sources (4, n_samples, 1) to estimates of the same shape, by a name that says
+        what is resynthesised and how.
+    """
+    pairs = network.matrices(separation.load_parameters(model))
+    uniform = np.ones(CONTEXT, np.float32)
+    ratio, binary = oracles.ideal_ratio_masks, oracles.ideal_binary_masks
+    ways: dict[str, Estimator] = {
+        "true sources, segments": _true_sources_in_segments,
+        "ratio masks, segments": partial(oracles.apply_to_segments, ratio),
+        "ratio masks, song": partial(oracles.apply_to_song, ratio),
+        "binary masks, segments": partial(oracles.apply_to_segments, binary),
+        "binary masks, song": partial(oracles.apply_to_song, binary),
+        "network, segments": partial(_by_network_in_segments, pairs),
+    }
+    for hop in (25, 12, 5, 1):
+        ways[f"network, song, hop {hop}"] = partial(_by_network, pairs, hop, uniform)
+    for hop in (12, 5, 1):
+        ways[f"network, song, hop {hop}, faded"] = partial(_by_network, pairs, hop, _FADE)
+    return ways
+
+
+def score_resyntheses(
+    tracks: Sequence[Track], *, model: separation.Model = "experiment1"
+) -> dict[str, Evaluation]:
+    """Score all `resyntheses` on the left channel of songs.
+
+    Parameters
+    ----------
+    tracks : sequence of Track
+        The songs.
+    model : str, Path, dict or keras.Model
+        A network of one channel.
+
+    Returns
+    -------
+    dict of str to Evaluation
+        By the names of `resyntheses`; of each song counts what the report's procedure keeps, whole
+        batches of 32 segments.
+    """
+    ways = resyntheses(model)
+    scored: dict[str, list[SongScores]] = {name: [] for name in ways}
+    for track in tracks:
+        stems = np.stack([stem[:, :1] for stem in track.excerpt().stems.values()])
+        batch = separation.REPORT_BATCH * spectral.SEGMENT
+        kept = stems.shape[1] // batch * batch
+        for name, estimate in ways.items():
+            scores = metrics.report_scores(stems[:, :kept, 0], estimate(stems)[:, :kept, 0])
+            scored[name].append(SongScores(track.name, scores[np.newaxis]))
+    return {name: Evaluation(name, songs=songs) for name, songs in scored.items()}
+
+
+def run_resyntheses(*, output: str | Path = "book/results") -> Path:
+    """Score Experiment 1 by all `resyntheses` on the Test songs, unless it is done already.
+
+    Nothing is chosen by these scores: they say what the same weights lose on the way to sound.
+
+    Parameters
+    ----------
+    output : str or Path
+        Folder of the results.
+
+    Returns
+    -------
+    Path
+        ``resyntheses.json``.
+    """
+    path = Path(output) / "resyntheses.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scored = score_resyntheses(datasets.dsd100("test"))
+        told = {name: evaluation.as_dict() for name, evaluation in scored.items()}
+        commit = experiments.describe_commit()
+        experiments.write_json({"model": "experiment1", "commit": commit, "scores": told}, path)
     return path

@@ -340,10 +340,11 @@ def _ablate(options: argparse.Namespace) -> None:
             print(f"{arm.name}: {arm.description}")
         return
     names = options.arms or list(ablations.ARMS)
-    for name in names:
-        ablations.get_arm(name)
-    for name in names:
-        print(ablations.run(name, seed=options.seed, output=options.output))
+    arms = [ablations.get_arm(name) for name in names]
+    if not options.arms:
+        print(ablations.run_resyntheses(output=options.output))
+    for arm in arms:
+        print(ablations.run(arm, seed=options.seed, output=options.output))
 
 
 def _train(options: argparse.Namespace) -> None:

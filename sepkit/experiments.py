@@ -227,7 +227,7 @@ def train(
         "steps": sum(row["steps"] for row in history),
         "wall_time_seconds": round(time.perf_counter() - started, 1),
         "date": date.today().isoformat(),
-        "commit": _commit(),
+        "commit": describe_commit(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": {name: _version(name) for name in ("tensorflow", "keras", "numpy", "sepkit")},
         "weights_licence": "Trained on songs that are licensed for academic use; "
@@ -307,8 +307,14 @@ def _describe(tracks: Sequence[Track]) -> dict:
     }
 
 
-def _commit() -> str:
-    """Name the commit of the checkout that this runs from, "+" where files differ from it."""
+def describe_commit() -> str:
+    """Name the commit of the checkout that this runs from.
+
+    Returns
+    -------
+    str
+        Its hash, with "+" behind where files differ from it.
+    """
     folder = Path(__file__).parents[1]
     try:
         command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+"]
@@ -384,8 +390,8 @@ class Evaluation:
 
     Parameters
     ----------
-    mode : {"report", "song"}
-        How the songs were separated.
+    mode : str
+        How the songs were separated: "report", "song", or another way that is said.
     hop : int
         Frames between contexts, in mode "song".
     songs : list of SongScores
@@ -393,7 +399,7 @@ class Evaluation:
     """
 
     mode: str
-    hop: int
+    hop: int = 0
     songs: list[SongScores] = field(default_factory=list)
 
     @property

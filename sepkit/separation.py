@@ -28,6 +28,8 @@ HOP_CONTEXTS = 5
 REPORT_BATCH = 32
 """Segments that the report's network takes at once."""
 
+_UNIFORM = np.ones(CONTEXT, np.float32)
+
 _STRETCH = 1024 * HOP
 """Samples separated at once: 5.9 s."""
 _REACH = HOP * 2 * CONTEXT + EDGE
@@ -293,7 +295,9 @@ def _song_masks(pairs: dict, magnitudes: np.ndarray, channels: int, hop: int) ->
     return mean_masks(pairs, same, hop).mean(axis=-1, keepdims=True)
 
 
-def mean_masks(pairs: dict, magnitudes: np.ndarray, hop: int) -> np.ndarray:
+def mean_masks(
+    pairs: dict, magnitudes: np.ndarray, hop: int, *, weights: np.ndarray = _UNIFORM
+) -> np.ndarray:
     """Average the masks of overlapping contexts.
 
     Parameters
@@ -304,6 +308,8 @@ def mean_masks(pairs: dict, magnitudes: np.ndarray, hop: int) -> np.ndarray:
         Magnitudes of the mixture.
     hop : int
         Frames between the starts of contexts.
+    weights : ndarray of shape (25,), float32
+        How much each frame of a context counts; all alike by default.
 
     Returns
     -------
@@ -322,9 +328,9 @@ def mean_masks(pairs: dict, magnitudes: np.ndarray, hop: int) -> np.ndarray:
     for start in range(0, n_contexts, _CHUNK):
         masks = network.normalize(network.decode(pairs, shared[start : start + _CHUNK]))
         for source in range(n_sources):
-            part = spectral.overlap_add(masks[source], hop)
+            part = spectral.overlap_add(masks[source] * weights[:, np.newaxis, np.newaxis], hop)
             total[source, start * hop : start * hop + len(part)] += part
-    count = spectral.overlap_add(np.ones((n_contexts, CONTEXT), np.float32), hop)
+    count = spectral.overlap_add(np.tile(weights, (n_contexts, 1)), hop)
     total /= count[:, np.newaxis, np.newaxis]
     return total[:, :n_frames]
 
