@@ -387,7 +387,7 @@ def test_evaluate_takes_a_folder_of_stems(run, tmp_path, stems_folder):
         (["--dataset", "song.wav"], ["song.wav", "unknown"]),
         (["--dataset", "empty"], ["empty", "bass, drums, other, vocals"]),
         (["--dataset", "songs"], ["songs/a", "no vocals"]),
-        (["--dataset", "dsd100", "--split", "train"], ["'train'", "dev or test"]),
+        (["--dataset", "dsd100", "--split", "all"], ["'all'", "dev, test, train"]),
         (["--dataset", "dsd100", "--root", "empty"], ["empty", "Sources"]),
         (["--dataset", "musdb18", "--root", "empty"], ["empty", "train or test"]),
         (["--model", "experiment9"], ["experiment9", "use one of"]),

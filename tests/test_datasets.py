@@ -346,13 +346,28 @@ def test_a_stem_file_that_is_none_is_named(tmp_path, falcon, ffmpeg):
 
 
 @pytest.mark.parametrize("split", ["dev", "valid", "", "Train"])
-def test_unknown_splits_are_refused(split):
+def test_unknown_splits_of_musdb18_are_refused(split):
     with pytest.raises(ParameterError, match="use train, validation or test") as error:
         datasets.musdb18(split)
     one_line(error, repr(split))
-    with pytest.raises(ParameterError, match="use dev or test") as error:
-        datasets.dsd100("train")
-    one_line(error, "'train'")
+
+
+@pytest.mark.parametrize("split", ["valid", "", "all"])
+def test_unknown_splits_of_dsd100_are_refused(split):
+    with pytest.raises(ParameterError, match="use dev, test, train or validation") as error:
+        datasets.dsd100(split)
+    one_line(error, repr(split))
+
+
+def test_every_fifth_song_of_dev_is_for_validation_and_the_others_for_training(monkeypatch):
+    rows = sorted(datasets.table(), key=lambda row: int(row["dsd100_id"] or 0))
+    monkeypatch.setattr(datasets, "_dsd100_sample", lambda rows: [row["track"] for row in rows])
+    dev = [row["track"] for row in rows if row["dsd100_split"] == "Dev"]
+    number = {row["track"]: int(row["dsd100_id"]) for row in rows if row["dsd100_id"]}
+    held_out = datasets.dsd100("validation")
+    assert [number[name] for name in held_out] == list(range(55, 101, 5))
+    assert datasets.dsd100("train") == [name for name in dev if name not in held_out]
+    assert datasets.dsd100("dev") == dev
 
 
 def test_a_root_that_is_none_is_named(tmp_path):
