@@ -31,6 +31,7 @@ _MODULES = (
     "datasets",
     "errors",
     "experiments",
+    "files",
     "losses",
     "metrics",
     "model",

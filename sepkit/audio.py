@@ -19,6 +19,7 @@ import soundfile
 import soxr
 
 from sepkit.errors import AudioError, ParameterError
+from sepkit.files import written_whole
 
 BLOCK = 1 << 18
 """Samples read or written at once: 6 s at 44.1 kHz."""
@@ -365,19 +366,16 @@ def writer(path: str | os.PathLike, rate: int, n_channels: int) -> Iterator[soun
     path = Path(path)
     check_encoding(path, rate, n_channels)
     container, encoding = FORMATS[path.suffix.lower()]
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        beside.touch()  # says why it fails, which libsndfile does not
-        with soundfile.SoundFile(
-            str(beside), "w", rate, n_channels, encoding, format=container
-        ) as file:
+        with (
+            written_whole(path) as beside,
+            soundfile.SoundFile(
+                str(beside), "w", rate, n_channels, encoding, format=container
+            ) as file,
+        ):
             yield file
-        os.replace(beside, path)
     except (OSError, soundfile.LibsndfileError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "error_string", str(error))
         raise AudioError(
             f"{path}: cannot be written ({reason}); choose another folder, format or rate"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)

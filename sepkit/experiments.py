@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from sepkit import datasets, losses, metrics, parameters, sampling, separation
 from sepkit.datasets import SOURCES, Track
 from sepkit.errors import AudioError, DatasetError, ParameterError, SepkitError
+from sepkit.files import written_whole
 from sepkit.losses import ALPHA, BETA, GAMMA
 from sepkit.metrics import METRICS
 from sepkit.parameters import REPORT_SIZES, Sizes
@@ -333,7 +333,7 @@ def _version(package: str) -> str:
 
 
 def write_json(value: dict, path: str | os.PathLike) -> None:
-    """Write a value as JSON: beside its place, then renamed.
+    """Write a value as JSON; the file appears whole or not at all.
 
     Parameters
     ----------
@@ -347,19 +347,14 @@ def write_json(value: dict, path: str | os.PathLike) -> None:
     SepkitError
         When it cannot be written.
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     try:
-        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-        beside.write_text(text + "\n", encoding="utf-8")
-        os.replace(beside, path)
+        with written_whole(path) as beside:
+            beside.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise SepkitError(
             f"{path}: cannot be written ({error.strerror}); choose another place"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
 
 
 # Scores.

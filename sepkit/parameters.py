@@ -24,10 +24,11 @@ vertical_deconvolution/bias            (S, c)
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ import numpy as np
 
 from sepkit.datasets import SOURCES
 from sepkit.errors import ModelError
+from sepkit.files import written_whole
 from sepkit.spectral import CONTEXT, N_BINS
 
 
@@ -363,16 +365,10 @@ def save(parameters: Parameters, path: str | os.PathLike) -> None:
         ``NAME.weights.h5``; it appears whole or not at all.
     """
     dimensions(parameters)
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(beside, "w") as file:
-            group = file.create_group(_FILE_GROUP)
-            for name, value in parameters.items():
-                group.create_dataset(name.replace("/", "_"), data=np.asarray(value, np.float32))
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with written_whole(path) as beside, h5py.File(beside, "w") as file:
+        group = file.create_group(_FILE_GROUP)
+        for name, value in parameters.items():
+            group.create_dataset(name.replace("/", "_"), data=np.asarray(value, np.float32))
 
 
 def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -393,16 +389,17 @@ def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
     ModelError
         When the file is missing, no HDF5, or of another network.
     """
-    with _open(path) as file:
+    with _open(path) as file, _naming(path):
         if _FILE_GROUP not in file:
-            return _from_report_file(path, file, SOURCES)
+            return from_report(_report_layers(file))
         group = file[_FILE_GROUP]
         values = {
             name: group[name.replace("/", "_")][()]
             for name in shapes()
             if name.replace("/", "_") in group
         }
-    return _checked(path, values)
+        dimensions(values)
+    return values
 
 
 def read_report_file(
@@ -427,25 +424,17 @@ def read_report_file(
     ModelError
         When the file is missing, no HDF5, or of another network.
     """
-    with _open(path) as file:
-        return _from_report_file(path, file, sources)
-
-
-def _from_report_file(
-    path: str | os.PathLike, file: h5py.File, sources: Sequence[str]
-) -> dict[str, np.ndarray]:
-    try:
+    with _open(path) as file, _naming(path):
         return from_report(_report_layers(file), sources=sources)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
 
 
-def _checked(path: str | os.PathLike, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+@contextlib.contextmanager
+def _naming(path: str | os.PathLike) -> Iterator[None]:
+    """Say in an error which file it is about."""
     try:
-        dimensions(values)
+        yield
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
-    return values
 
 
 def _open(path: str | os.PathLike) -> h5py.File:

@@ -13,7 +13,6 @@ import io
 import itertools
 import os
 import struct
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -24,6 +23,7 @@ import numpy as np
 import soundfile
 
 from sepkit.errors import AudioError, ParameterError
+from sepkit.files import written_whole
 
 SITE_DIRECTORY = "SEPKIT_PLAYER_DIRECTORY"
 """Environment variable: the folder that a site serves as ``_static/audio``, while it is built."""
@@ -254,10 +254,8 @@ def _linker(directory: Path) -> Callable[[bytes, str], str]:
         if not path.exists():
             try:
                 directory.mkdir(parents=True, exist_ok=True)
-                with tempfile.NamedTemporaryFile(dir=directory, delete=False) as beside:
-                    beside.write(content)
-                os.chmod(beside.name, 0o644)
-                os.replace(beside.name, path)
+                with written_whole(path) as beside:
+                    beside.write_bytes(content)
             except OSError as error:
                 raise AudioError(
                     f"{path}: cannot be written ({error.strerror}); set {SITE_DIRECTORY} to a "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from sepkit import spectral
 from sepkit.errors import ModelError
+from sepkit.files import written_whole
 from sepkit.losses import report_loss
 from sepkit.sampling import Batches
 from sepkit.spectral import FRAME, HOP
@@ -299,20 +299,13 @@ class _State:
         self.losses, self._clock = [], now
 
     def save(self, path: str | os.PathLike) -> None:
-        path = Path(path)
-        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with h5py.File(beside, "w") as file:
-                for i, variable in enumerate(self.variables):
-                    file[f"variables/{i:03d}"] = keras.ops.convert_to_numpy(variable)
-                file["losses"] = np.asarray(self.losses, np.float64)
-                file["history"] = json.dumps(self.history)
-                file.attrs["steps"] = self.steps
-                file.attrs["fingerprint"] = self.fingerprint
-            os.replace(beside, path)
-        finally:
-            with contextlib.suppress(OSError):
-                beside.unlink(missing_ok=True)
+        with written_whole(path) as beside, h5py.File(beside, "w") as file:
+            for i, variable in enumerate(self.variables):
+                file[f"variables/{i:03d}"] = keras.ops.convert_to_numpy(variable)
+            file["losses"] = np.asarray(self.losses, np.float64)
+            file["history"] = json.dumps(self.history)
+            file.attrs["steps"] = self.steps
+            file.attrs["fingerprint"] = self.fingerprint
 
     def load(self, path: str | os.PathLike) -> None:
         try:
