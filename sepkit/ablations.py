@@ -27,15 +27,13 @@ from sepkit.spectral import CONTEXT
 _REPORT = EXPERIMENTS["experiment1"]
 _STEPS = 2730
 """Steps of the report's schedule on forty songs: 3 repetitions of 7 blocks of 10 epochs of 13."""
-_SPEEDS = (0.84, 0.92, 1.0, 1.09, 1.19)
-"""Three semitones down to three up."""
 
 
 def _arms() -> dict[str, Experiment]:
     arms: dict[str, Experiment] = {}
 
-    def arm(name: str, description: str, base: str | None = None, **changes) -> None:
-        start = arms[base] if base else _REPORT
+    def arm(name: str, description: str, base: str = "experiment1", **changes) -> None:
+        start = arms[base] if base in arms else EXPERIMENTS[base]
         arms[name] = replace(start, name=name, description=description, **changes)
 
     arm("baseline", "Experiment 1 as reported, on forty songs")
@@ -73,10 +71,13 @@ def _arms() -> dict[str, Experiment]:
     for name, description, options in (
         ("remix", "songs mixed anew", {}),
         ("remix-tilt", "and through equalizers", {"tilt": 3.0}),
-        ("remix-speeds", "and at other speeds", {"tilt": 3.0, "speeds": _SPEEDS}),
+        ("remix-speeds", "and at other speeds", {"tilt": 3.0, "speeds": experiments.SPEEDS}),
     ):  # fmt: skip
         arm(name, description, base="base3", remix=Remix(20, 3 * _STEPS // 20, **options),
             average=0.999)  # fmt: skip
+    arm("relative", "and all segments equally loud", base="remix-speeds", loss="relative")
+    # What the choice of Experiment 3 rests on.
+    arm("experiment3-chosen", "Experiment 3 on forty songs", base="experiment3")
     return arms
 
 

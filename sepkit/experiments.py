@@ -32,6 +32,9 @@ MODES = ("report", "song")
 MEASURES = ("report", "museval")
 """The report's one-tap scores over the whole song; BSS Eval 4 of museval."""
 
+SPEEDS = (0.84, 0.92, 1.0, 1.09, 1.19)
+"""Three semitones down to three up."""
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -62,11 +65,11 @@ class Experiment:
         rate: 0.999 looks back some thousand steps.
     objective : str
         What estimates and truth are compared as, a key of `sepkit.training.OBJECTIVES`.
-    loss : {"report", "complete"}
-        `sepkit.losses.report_loss`, or `sepkit.losses.complete_loss`, which asks "other" to be
-        right too.
+    loss : {"report", "complete", "relative"}
+        `sepkit.losses.report_loss`; `sepkit.losses.complete_loss`, which asks "other" to be right
+        too; or `sepkit.losses.relative_loss`, which also hears all segments equally loud.
     alpha, beta, gamma : float
-        Weights of the terms that the loss subtracts.
+        Weights of the terms that the loss subtracts; the relative one subtracts nothing.
     """
 
     name: str
@@ -96,6 +99,20 @@ EXPERIMENTS = {
     for experiment in (
         Experiment("experiment1", "The report's main network: one channel, the left one."),
         Experiment("experiment2", "The report's second network: both channels.", channels=2),
+        Experiment(
+            "experiment3",
+            "The same network, repaired: songs mixed anew, all sources compared as spectra.",
+            remix=Remix(epochs=20, steps=1500, tilt=3.0, speeds=SPEEDS),
+            optimizer="adam",
+            learning_rate=0.001,
+            epsilon=1e-7,
+            average=0.999,
+            objective="spectrum",
+            loss="relative",
+            alpha=0.0,
+            beta=0.0,
+            gamma=0.0,
+        ),
     )
 }
 
@@ -270,6 +287,8 @@ def _optimizer(experiment: Experiment):
 
 
 def _loss(experiment: Experiment):
+    if experiment.loss == "relative":
+        return losses.relative_loss
     weights = {"alpha": experiment.alpha, "beta": experiment.beta, "gamma": experiment.gamma}
     function = {"report": losses.report_loss, "complete": losses.complete_loss}[experiment.loss]
     return partial(function, **weights)

@@ -112,3 +112,20 @@ def test_shapes_that_do_not_fit_are_refused(segments):
         losses.report_loss(truth[..., :3], estimate[..., :3])
     with pytest.raises(ParameterError, match="loss of shapes"):
         losses.report_loss(truth[:, :100], estimate)
+
+
+def test_the_relative_loss_hears_every_segment_equally_loud(segments):
+    truth, estimate = segments
+    alone = [losses.relative_loss(truth[i : i + 1], estimate[i : i + 1]) for i in range(len(truth))]
+    np.testing.assert_allclose(losses.relative_loss(truth, estimate), np.mean(alone), rtol=1e-5)
+    # Far above the floor the level does not count; far below it nothing does.
+    loud = losses.relative_loss(1e3 * truth, 1e3 * estimate)
+    np.testing.assert_allclose(losses.relative_loss(2e3 * truth, 2e3 * estimate), loud, rtol=1e-4)
+    assert losses.relative_loss(1e-4 * truth, 1e-4 * estimate) < 1e-3 * loud
+
+
+def test_the_relative_loss_of_one_segment_is_its_error_over_its_energy(segments):
+    truth, estimate = (s[:1].astype(np.float64) for s in segments)
+    energy = np.sum(truth.sum(axis=-1) ** 2)
+    wanted = 71.68 * np.sum((truth - estimate) ** 2) / (energy + 1)
+    np.testing.assert_allclose(losses.relative_loss(truth, estimate), wanted)
