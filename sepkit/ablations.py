@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from sepkit import datasets, experiments, metrics, network, oracles, separation,
 from sepkit.datasets import Track
 from sepkit.errors import ParameterError
 from sepkit.experiments import EXPERIMENTS, Evaluation, Experiment, SongScores
+from sepkit.metrics import METRICS
 from sepkit.parameters import Sizes
 from sepkit.sampling import Remix
 from sepkit.spectral import CONTEXT
@@ -28,18 +29,77 @@ _REPORT = EXPERIMENTS["experiment1"]
 _STEPS = 2730
 """Steps of the report's schedule on forty songs: 3 repetitions of 7 blocks of 10 epochs of 13."""
 
+Songs = tuple[list[Track], list[Track]]
+"""What to train on, what to score on."""
 
-def _arms() -> dict[str, Experiment]:
-    arms: dict[str, Experiment] = {}
 
-    def arm(name: str, description: str, base: str = "experiment1", **changes) -> None:
-        start = arms[base] if base in arms else EXPERIMENTS[base]
-        arms[name] = replace(start, name=name, description=description, **changes)
+def _choosing() -> Songs:
+    return datasets.dsd100("train"), datasets.dsd100("validation")
 
-    arm("baseline", "Experiment 1 as reported, on forty songs")
-    # What the report tried without visible effect.
+
+def _down_mixed() -> Songs:
+    train, validation = ([t.down_mix() for t in songs] for songs in _choosing())
+    return train, validation
+
+
+def _half() -> Songs:
+    train, validation = _choosing()
+    return train[::2], validation
+
+
+def _with_band() -> Songs:
+    # Songs are drawn equally often: thirteen make a quarter of what is heard beside forty.
+    train, validation = _choosing()
+    return [*train, *(song.excerpt(8, 38) for song in datasets.band_songs(13))], validation
+
+
+def _reporting() -> Songs:
+    return datasets.dsd100("dev"), datasets.dsd100("test")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One thing changed.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What is trained.
+    base : str
+        Name of the arm that it differs from in one thing; none for the first.
+    group : str
+        What the change belongs to.
+    songs : callable
+        Gives the songs to train on and those to score on.
+    """
+
+    experiment: Experiment
+    base: str = ""
+    group: str = ""
+    songs: Callable[[], Songs] = _choosing
+
+
+def _arms() -> dict[str, Arm]:
+    arms: dict[str, Arm] = {}
+
+    def arm(
+        name: str,
+        description: str,
+        base: str = "baseline",
+        songs: Callable[[], Songs] = _choosing,
+        **changes,
+    ) -> None:
+        changed = replace(arms[base].experiment, name=name, description=description, **changes)
+        arms[name] = Arm(changed, base, group, songs)
+
+    group = "the report"
+    first = "Experiment 1 as reported, on forty songs"
+    arms["baseline"] = Arm(replace(_REPORT, name="baseline", description=first), group=group)
+
+    group = "tried in the report"
     arm("epochs-20", "twice the epochs", epochs=20)
     arm("repetitions-6", "twice the repetitions", repetitions=6)
+    arm("epochs-40", "four times the epochs", epochs=40)
     arm("shuffle-all", "no blocks: all songs at once, as many steps",
         block_size=40, block_step=40, epochs=52, repetitions=1)  # fmt: skip
     for name in ("alpha", "beta", "gamma"):
@@ -48,16 +108,28 @@ def _arms() -> dict[str, Experiment]:
     arm("timbres-25", "25 vertical filters", sizes=Sizes(n_timbres=25))
     arm("timbres-100", "100 vertical filters", sizes=Sizes(n_timbres=100))
     arm("patterns-60", "60 horizontal filters", sizes=Sizes(n_patterns=60))
-    arm("pattern-15", "horizontal filters of 15 frames", sizes=Sizes(pattern=15))
     arm("shared-64", "64 shared units", sizes=Sizes(n_shared=64))
     arm("shared-256", "256 shared units", sizes=Sizes(n_shared=256))
-    # The optimiser.
+
+    group = "left out in the report"
+    arm("down-mix", "both channels' mean instead of the left one", songs=_down_mixed)
+    arm("fifth-output", "a fifth decoder, for all that is not vocals",
+        objective="waveform, accompaniment")  # fmt: skip
+
+    group = "the published code"
+    arm("pattern-15", "horizontal filters of 15 frames", sizes=Sizes(pattern=15))
+    arm("input-scale", "magnitudes times 0.3 / 32", tie="input scale")
+    arm("tied-decoders", "decoders with the encoder's kernels", tie="decoders")
+    arm("shared-bass-other", 'one dense layer for bass and "other"', tie="bass and other")
+
+    group = "optimiser"
     arm("adadelta-rate-1", "Adadelta at rate 1", learning_rate=1.0)
     arm("adadelta-original", "Adadelta as in the published code: rate 1, epsilon 1e-6",
         learning_rate=1.0, epsilon=1e-6)  # fmt: skip
     arm("adam", "Adam at rate 0.001", optimizer="adam", learning_rate=0.001, epsilon=1e-7)
-    arm("adam-steps-x4", "Adam, four times the steps", base="adam", epochs=40)
-    # What the loss compares, and what it asks for.
+    arm("adam-steps-x4", "four times the steps", base="adam", epochs=40)
+
+    group = "loss"
     arm("faded", "targets that fade as the estimates do", objective="faded waveform")
     arm("spectrum", "complex spectra instead of waveforms", objective="spectrum")
     arm("magnitude", "magnitudes instead of waveforms", objective="magnitude")
@@ -65,19 +137,25 @@ def _arms() -> dict[str, Experiment]:
     arm("no-dissimilarity", "nothing subtracted", alpha=0.0, beta=0.0, gamma=0.0)
     arm("complete-no-dissimilarity", "other too, nothing subtracted", base="no-dissimilarity",
         loss="complete")  # fmt: skip
-    # The data, with what the arms above suggest: Adam on complex spectra of all four sources.
+
+    group = "data"
     arm("base3", "Adam, complex spectra, other too, nothing subtracted", base="adam",
         objective="spectrum", loss="complete", alpha=0.0, beta=0.0, gamma=0.0)  # fmt: skip
-    for name, description, options in (
-        ("remix", "songs mixed anew", {}),
-        ("remix-tilt", "and through equalizers", {"tilt": 3.0}),
-        ("remix-speeds", "and at other speeds", {"tilt": 3.0, "speeds": experiments.SPEEDS}),
-    ):  # fmt: skip
-        arm(name, description, base="base3", remix=Remix(20, 3 * _STEPS // 20, **options),
-            average=0.999)  # fmt: skip
-    arm("relative", "and all segments equally loud", base="remix-speeds", loss="relative")
-    # What the choice of Experiment 3 rests on.
-    arm("experiment3-chosen", "Experiment 3 on forty songs", base="experiment3")
+    # Twenty songs make three blocks; twenty-three epochs on each come close to as many steps.
+    arm("half-of-dev", "every other song, as many steps", base="base3", songs=_half, epochs=23)
+    remixed = {"average": 0.999, "remix": Remix(20, 3 * _STEPS // 20)}
+    arm("remix", "songs mixed anew, three times the steps", base="base3", **remixed)
+    arm("half-of-dev-remix", "every other song", base="remix", songs=_half)
+    tilted = replace(remixed["remix"], tilt=3.0)
+    arm("remix-tilt", "and through equalizers", base="remix", remix=tilted)
+    fast = replace(tilted, speeds=experiments.SPEEDS)
+    arm("remix-speeds", "and at other speeds", base="remix-tilt", remix=fast)
+    arm("band", "a quarter of it band songs", base="remix-speeds", songs=_with_band)
+
+    group = "Experiment 3"
+    arm("relative", "all segments equally loud", base="remix-speeds", loss="relative")
+    arm("experiment3-chosen", "3.7 times the steps: Experiment 3 on forty songs", base="relative",
+        remix=EXPERIMENTS["experiment3"].remix)  # fmt: skip
     return arms
 
 
@@ -85,17 +163,18 @@ ARMS = _arms()
 """The arms by name; what each one shows stands in its description."""
 
 
-def get_arm(name: str) -> Experiment:
+def get_arm(name: str) -> Arm:
     """Find an arm by its name.
 
     Parameters
     ----------
     name : str
-        A key of `ARMS`.
+        A key of `ARMS`, or of `sepkit.experiments.EXPERIMENTS` for the spread over seeds: trained
+        on Dev, scored on Test.
 
     Returns
     -------
-    Experiment
+    Arm
         What is trained.
 
     Raises
@@ -103,18 +182,20 @@ def get_arm(name: str) -> Experiment:
     ParameterError
         When there is none of that name.
     """
+    if name in EXPERIMENTS:
+        return Arm(EXPERIMENTS[name], group="seeds", songs=_reporting)
     if name not in ARMS:
         raise ParameterError(f"arm {name!r}: unknown; sepkit ablate --list names them")
     return ARMS[name]
 
 
-def run(arm: Experiment, *, seed: int = 0, output: str | Path = "book/results") -> Path:
-    """Train and score an arm, unless its result is there already.
+def run(arms: Sequence[Arm], *, seed: int = 0, output: str | Path = "book/results") -> list[Path]:
+    """Train and score arms, those whose results are not there already.
 
     Parameters
     ----------
-    arm : Experiment
-        One of `ARMS`.
+    arms : sequence of Arm
+        Of `get_arm`.
     seed : int
         Seed of the first values and of the shuffles.
     output : str or Path
@@ -122,26 +203,125 @@ def run(arm: Experiment, *, seed: int = 0, output: str | Path = "book/results") 
 
     Returns
     -------
-    Path
-        ``NAME-SEED.json``: the experiment and the scores on the validation songs.
+    list of Path
+        ``NAME-SEED.json`` for each: the experiment and its scores.
     """
-    path = Path(output) / f"{arm.name}-{seed}.json"
-    if path.exists():
-        return path
+    paths = [Path(output) / f"{arm.experiment.name}-{seed}.json" for arm in arms]
+    # The same tracks for all arms that take them: their segments are then read once.
+    songs: dict[Callable, Songs] = {}
+    for arm, path in zip(arms, paths, strict=True):
+        if not path.exists():
+            if arm.songs not in songs:
+                songs[arm.songs] = arm.songs()
+            _run(arm.experiment, songs[arm.songs], seed, path)
+    return paths
+
+
+def _run(experiment: Experiment, songs: Songs, seed: int, path: Path) -> None:
+    train, score = songs
+    checkpoint = path.with_suffix(".checkpoint.h5")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         weights = experiments.train(
-            arm, datasets.dsd100("train"), seed=seed, output=folder,
-            checkpoint=path.with_suffix(".checkpoint.h5"),
-        )  # fmt: skip
-        card = json.loads(weights.with_name(f"{arm.name}.json").read_text(encoding="utf-8"))
-        songs = datasets.dsd100("validation")
+            experiment, train, seed=seed, output=folder, checkpoint=checkpoint
+        )
+        card = json.loads(weights.with_name(f"{experiment.name}.json").read_text(encoding="utf-8"))
         for mode in experiments.MODES:
-            scored = experiments.evaluate(weights, songs, mode=mode, measures=("report",))
+            scored = experiments.evaluate(weights, score, mode=mode, measures=("report",))
             card["scores"][mode] = scored.as_dict()
     experiments.write_json(card, path)
-    path.with_suffix(".checkpoint.h5").unlink(missing_ok=True)
-    return path
+    checkpoint.unlink(missing_ok=True)
+
+
+def differences(result: Mapping, base: Mapping, mode: str) -> np.ndarray:
+    """Compare two results song by song.
+
+    Parameters
+    ----------
+    result, base : dict
+        Contents of two results' files, scored on the same songs.
+    mode : {"report", "song"}
+        How the songs were separated.
+
+    Returns
+    -------
+    ndarray of shape (n_songs, 3, 4)
+        What SDR, SIR, SAR of each source have gained [dB].
+
+    Raises
+    ------
+    ParameterError
+        When the songs are not the same.
+    """
+    scores, scores_of_base = (
+        {
+            song["name"]: np.array([song["report"][0][metric] for metric in METRICS])
+            for song in told["scores"][mode]["songs"]
+        }
+        for told in (result, base)
+    )
+    if scores.keys() != scores_of_base.keys():
+        raise ParameterError("results of different songs; score both on the same ones")
+    return np.stack([scores[name] - scores_of_base[name] for name in scores])
+
+
+def read_results(folder: str | Path = "book/results") -> dict[tuple[str, int], dict]:
+    """Read the results that are there.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Their folder.
+
+    Returns
+    -------
+    dict of (str, int) to dict
+        Contents by arm and seed, in the order of `ARMS`.
+    """
+    found = {}
+    for name in (*ARMS, *EXPERIMENTS):
+        for path in sorted(Path(folder).glob(f"{name}-[0-9]*.json")):
+            seed = path.stem.removeprefix(f"{name}-")
+            if seed.isdigit():
+                found[name, int(seed)] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def table(folder: str | Path = "book/results", *, mode: str = "song") -> str:
+    """Lay the arms' results out as a table in Markdown.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Their folder.
+    mode : {"report", "song"}
+        How the songs were separated.
+
+    Returns
+    -------
+    str
+        A line an arm and seed: means over sources and songs [dB], and the differences from the
+        arm's base, if it is there, with their standard errors over songs.
+    """
+    results = read_results(folder)
+    lines = [
+        "| group | arm | what is changed | seed | SDR | SIR | SAR | against | SDR | SIR | SAR |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: |",
+    ]
+    for (name, seed), result in results.items():
+        arm = get_arm(name)
+        means = [np.mean(result["scores"][mode]["report"]["mean"][m]) for m in METRICS]
+        cells = [arm.group, name, arm.experiment.description, str(seed)]
+        cells += [f"{value:.2f}" for value in means]
+        if (arm.base, seed) in results:
+            gain = differences(result, results[arm.base, seed], mode).mean(axis=2)
+            error = gain.std(axis=0, ddof=1) / len(gain) ** 0.5
+            pairs = zip(gain.mean(axis=0), error, strict=True)
+            cells += [arm.base, *(f"{mean:+.2f} ± {part:.2f}" for mean, part in pairs)]
+        else:
+            cells += [""] * 4
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 # The same weights, other ways back to sound.

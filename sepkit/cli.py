@@ -185,6 +185,9 @@ def _add_ablate(commands) -> None:
     )
     command.add_argument("arms", nargs="*", metavar="ARM", help="which (default: all of them)")
     command.add_argument("--list", action="store_true", help="say what each arm is, and do nothing")
+    command.add_argument(
+        "--table", action="store_true", help="lay out the results that are there, and do nothing"
+    )
     command.add_argument("--seed", type=int, default=0, help="seed (default: 0)")
     command.add_argument(
         "-o", "--output", type=Path, default=Path("book/results"), metavar="DIR",
@@ -336,15 +339,18 @@ def _convert(part: Path, suffix: str, gain: float) -> Path:
 
 def _ablate(options: argparse.Namespace) -> None:
     if options.list:
-        for arm in ablations.ARMS.values():
-            print(f"{arm.name}: {arm.description}")
+        for name, arm in ablations.ARMS.items():
+            print(f"{name}: {arm.experiment.description} ({arm.group})")
         return
-    names = options.arms or list(ablations.ARMS)
-    arms = [ablations.get_arm(name) for name in names]
+    if options.table:
+        for mode in experiments.MODES:
+            print(f"mode {mode}\n\n{ablations.table(options.output, mode=mode)}\n")
+        return
+    arms = [ablations.get_arm(name) for name in options.arms or ablations.ARMS]
     if not options.arms:
         print(ablations.run_resyntheses(output=options.output))
-    for arm in arms:
-        print(ablations.run(arm, seed=options.seed, output=options.output))
+    for path in ablations.run(arms, seed=options.seed, output=options.output):
+        print(path)
 
 
 def _train(options: argparse.Namespace) -> None:

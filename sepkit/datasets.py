@@ -93,6 +93,16 @@ class Track:
             raise ParameterError(f"excerpt from {start} to {stop} s: give 0 <= start < stop")
         return replace(self, reader=partial(_cut, self.reader, first, last))
 
+    def down_mix(self) -> Track:
+        """Mix the channels down to one.
+
+        Returns
+        -------
+        Track
+            A track of its own, each stem the mean of its channels.
+        """
+        return replace(self, reader=partial(_down_mix, self.reader))
+
     def sha256(self) -> str:
         """Hash the song's files, or the samples of a song that has none.
 
@@ -108,6 +118,10 @@ class Track:
             for stem in self.reader().values():
                 digest.update(np.ascontiguousarray(stem))
         return digest.hexdigest()
+
+
+def _down_mix(reader: Callable[[], Stems]) -> Stems:
+    return {source: stem.mean(axis=1, keepdims=True) for source, stem in reader().items()}
 
 
 def _cut(reader: Callable[[], Stems], first: int, last: int | None) -> Stems:

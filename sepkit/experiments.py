@@ -50,6 +50,8 @@ class Experiment:
         Channels of the network; one takes the left channel.
     sizes : sepkit.parameters.Sizes
         How large its layers are.
+    tie : str
+        How its arrays hang together in training, a key of `sepkit.model.TIES`.
     block_size, block_step, epochs, repetitions : int
         The schedule (`sepkit.sampling.report_schedule`).
     remix : sepkit.sampling.Remix, optional
@@ -76,6 +78,7 @@ class Experiment:
     description: str
     channels: int = 1
     sizes: Sizes = REPORT_SIZES
+    tie: str = "none"
     block_size: int = 10
     block_step: int = 5
     epochs: int = 10
@@ -224,7 +227,13 @@ def train(
         raise SepkitError(f"{output}: cannot be written to; choose another folder")
     from sepkit import model, training
 
-    network = model.build_model(channels=experiment.channels, sizes=experiment.sizes, seed=seed)
+    network = model.build_model(
+        sources=[*SOURCES, *training.EXTRA_SOURCES.get(experiment.objective, ())],
+        channels=experiment.channels,
+        sizes=experiment.sizes,
+        seed=seed,
+        tie=experiment.tie,
+    )
     started = time.perf_counter()
     history = training.fit(
         network,
@@ -233,7 +242,8 @@ def train(
         objective=training.OBJECTIVES[experiment.objective](_loss(experiment)),
         checkpoint=checkpoint,
     )
-    values = model.get_parameters(network)
+    # Decoders that only helped in training are dropped.
+    values = parameters.first_sources(model.get_parameters(network), len(SOURCES))
     path = output / f"{experiment.name}.weights.h5"
     parameters.save(values, path)
     card = {

@@ -96,7 +96,9 @@ def report_loss(y_true, y_pred, *, alpha: float = ALPHA, beta: float = BETA, gam
             weight = -alpha
         else:
             weight = -gamma if source == "vocals" else -beta
-        total = total + weight * term
+        # A compiler may not drop a product with zero, which could be zero times infinity.
+        if weight:
+            total = total + weight * term
     return _per_segment(total, y_pred)
 
 

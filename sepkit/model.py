@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sepkit import network, parameters
 from sepkit.datasets import SOURCES
@@ -24,6 +24,57 @@ except ImportError as error:
     ) from error
 
 
+@dataclasses.dataclass(frozen=True)
+class Tie:
+    """How arrays hang together while a network is trained.
+
+    Parameters
+    ----------
+    apply : callable
+        From the arrays that are trained to those that the network computes with; the saved
+        network is an ordinary one.
+    follows : tuple of str
+        Arrays that follow from the others and are not trained.
+    """
+
+    apply: Callable[[dict], dict]
+    follows: tuple[str, ...] = ()
+
+
+def _decoders_as_encoder(values: dict) -> dict:
+    n_sources = values["single_dense/bias"].shape[0]
+    kernels = {side: values[f"{side}_convolution/kernel"] for side in ("vertical", "horizontal")}
+    return values | {
+        f"{side}_deconvolution/kernel": ops.stack([kernel] * n_sources)
+        for side, kernel in kernels.items()
+    }
+
+
+def _other_as_bass(values: dict) -> dict:
+    bass, other = SOURCES.index("bass"), SOURCES.index("other")
+    shared = [bass if i == other else i for i in range(len(SOURCES))]
+    dense = {n: ops.take(values[n], shared, axis=0) for n in values if n.startswith("single_dense")}
+    return values | dense
+
+
+def _small_input(values: dict) -> dict:
+    name = "vertical_convolution/kernel"
+    return values | {name: values[name] * (0.3 / FRAME**0.5)}
+
+
+TIES = {
+    "none": Tie(dict),
+    "decoders": Tie(
+        _decoders_as_encoder,
+        ("vertical_deconvolution/kernel", "horizontal_deconvolution/kernel"),
+    ),
+    "bass and other": Tie(_other_as_bass),
+    "input scale": Tie(_small_input),
+}
+"""Each source free; decoders that draw with the encoder's kernels; "other" with the dense layer of
+bass; magnitudes times 0.3 / 32. The last three are the published code's, as facts of it."""
+
+
 @keras.saving.register_keras_serializable("sepkit")
 class MaskNetwork(layers.Layer):
     """Magnitudes of contexts in, masks out: `sepkit.network.masks` with trainable arrays.
@@ -38,6 +89,8 @@ class MaskNetwork(layers.Layer):
         How large the layers are.
     seed : int
         Seed of the first values.
+    tie : str
+        How arrays hang together in training, a key of `TIES`.
     **options
         Keras' own options of a layer.
     """
@@ -49,19 +102,23 @@ class MaskNetwork(layers.Layer):
         channels: int = 1,
         sizes: Sizes = REPORT_SIZES,
         seed: int = 0,
+        tie: str = "none",
         **options,
     ):
         super().__init__(**options)
         # Keras brings a saved configuration back as plain values.
         sizes = sizes if isinstance(sizes, Sizes) else Sizes(**sizes)
         self.sources, self.channels, self.sizes, self.seed = tuple(sources), channels, sizes, seed
+        self.tie = tie
         values = parameters.initialize(
             channels=channels, n_sources=len(sources), sizes=sizes, seed=seed
         )
+        follows = TIES[tie].follows
         self.parameters = {
             name: self.add_weight(
                 shape=value.shape,
                 name=name.replace("/", "_"),
+                trainable=name not in follows,
                 initializer=lambda shape, dtype, value=value: ops.convert_to_tensor(value, dtype),
             )
             for name, value in values.items()
@@ -80,8 +137,18 @@ class MaskNetwork(layers.Layer):
         tensor of shape (batch, 25, 513, channels, n_sources), float32
             Masks.
         """
+        return ops.moveaxis(network.masks(self.values(), magnitudes), 0, -1)
+
+    def values(self) -> dict:
+        """Give the arrays that the network computes with.
+
+        Returns
+        -------
+        dict of str to tensor
+            The network (`sepkit.parameters`), its arrays tied.
+        """
         values = {name: variable.value for name, variable in self.parameters.items()}
-        return ops.moveaxis(network.masks(values, magnitudes), 0, -1)
+        return TIES[self.tie].apply(values)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Give the shape of the masks; see Keras."""
@@ -94,6 +161,7 @@ class MaskNetwork(layers.Layer):
             "channels": self.channels,
             "sizes": dataclasses.asdict(self.sizes),
             "seed": self.seed,
+            "tie": self.tie,
         }
 
     def save_own_variables(self, store: dict) -> None:
@@ -113,6 +181,7 @@ def build_model(
     channels: int = 1,
     sizes: Sizes = REPORT_SIZES,
     seed: int = 0,
+    tie: str = "none",
 ) -> keras.Model:
     """Build the network, untrained: magnitudes of contexts in, masks out.
 
@@ -126,6 +195,8 @@ def build_model(
         How large the layers are.
     seed : int
         Seed of the first values.
+    tie : str
+        How arrays hang together in training, a key of `TIES`.
 
     Returns
     -------
@@ -144,7 +215,7 @@ def build_model(
         )
     magnitudes = keras.Input((CONTEXT, N_BINS, channels), name="magnitudes")
     layer = MaskNetwork(
-        sources=sources, channels=channels, sizes=sizes, seed=seed, name="mask_network"
+        sources=sources, channels=channels, sizes=sizes, seed=seed, tie=tie, name="mask_network"
     )
     return keras.Model(magnitudes, layer(magnitudes), name="separator")
 
@@ -164,7 +235,7 @@ def get_parameters(model: keras.Model) -> dict:
     """
     for layer in model.layers:
         if isinstance(layer, MaskNetwork):
-            return {n: ops.convert_to_numpy(v) for n, v in layer.parameters.items()}
+            return {n: ops.convert_to_numpy(v) for n, v in layer.values().items()}
     sources = _report_sources(model)
     names = [*parameters.ENCODER, *(f"{n}_{s}" for s in sources for n in parameters.DECODER)]
     pairs = {name: tuple(model.get_layer(name).get_weights()) for name in names}

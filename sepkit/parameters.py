@@ -196,6 +196,27 @@ def dimensions(parameters: Parameters) -> tuple[int, int]:
     return channels, n_sources
 
 
+def first_sources(parameters: Parameters, n_sources: int) -> dict[str, np.ndarray]:
+    """Drop the decoders of the last sources.
+
+    Parameters
+    ----------
+    parameters : dict of str to ndarray
+        A network.
+    n_sources : int
+        Sources to keep.
+
+    Returns
+    -------
+    dict of str to ndarray
+        The network of the first sources.
+    """
+    return {
+        name: value[:n_sources] if name.split("/")[0] in DECODER else value
+        for name, value in parameters.items()
+    }
+
+
 def source_names(n_sources: int) -> tuple[str, ...]:
     """Name the sources of a network.
 

@@ -12,6 +12,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -174,6 +175,14 @@ class SegmentStore:
         self.segments = np.memmap(path, np.float32, "r", shape=shape)
 
 
+@lru_cache(maxsize=1)
+def _store(
+    tracks: tuple[Track, ...], channels: int, speeds: tuple[float, ...] = (1.0,)
+) -> SegmentStore:
+    """Read songs once where one training follows another on the same ones."""
+    return SegmentStore(tracks, channels=channels, speeds=speeds)
+
+
 def _song_sources(track: Track, channels: int) -> np.ndarray:
     """Stack a song's stems: (n_samples, channels, 4)."""
     # A copy that forgets the song when this returns: whole songs would fill the memory.
@@ -225,7 +234,7 @@ class BlockBatches:
         batch_size: int = BATCH_SIZE,
         seed: int = 0,
     ):
-        self.store = SegmentStore(tracks, channels=channels)
+        self.store = _store(tuple(tracks), channels)
         self.schedule, self.batch_size, self.seed = schedule, batch_size, seed
         self.labels = [
             {"repetition": e.repetition, "block": e.block, "epoch": e.epoch} for e in schedule
@@ -359,7 +368,7 @@ class RemixBatches:
     ):
         if not 0 <= remix.together <= 1 or min(remix.epochs, remix.steps) < 1:
             raise ParameterError("remix: give 0 <= together <= 1, and at least one epoch and step")
-        store = SegmentStore(tracks, channels=2, speeds=remix.speeds)
+        store = _store(tuple(tracks), 2, remix.speeds)
         self._store = store
         self._songs = [
             store.segments[a:b].reshape(-1, 2, len(SOURCES))

@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from sepkit import spectral
+from sepkit import network, spectral
+from sepkit.datasets import SOURCES
 from sepkit.errors import ModelError
 from sepkit.files import written_whole
 from sepkit.losses import report_loss
@@ -39,6 +40,11 @@ def separate_segments(model: keras.Model, mixtures: tf.Tensor) -> tf.Tensor:
     """
     spectrum = tf.signal.stft(tf.transpose(mixtures, (0, 2, 1)), FRAME, HOP, FRAME)
     masks = model(tf.transpose(tf.abs(spectrum), (0, 2, 3, 1)), training=True)
+    return _resynthesize(masks, spectrum)
+
+
+def _resynthesize(masks: tf.Tensor, spectrum: tf.Tensor) -> tf.Tensor:
+    """Invert masks (batch, 25, 513, channels, n) times a spectrum (batch, channels, 25, 513)."""
     masks = tf.transpose(masks, (0, 3, 4, 1, 2))
     estimates = tf.signal.inverse_stft(
         tf.cast(masks, tf.complex64) * spectrum[:, :, tf.newaxis],
@@ -172,13 +178,53 @@ def magnitude_objective(loss: Callable = report_loss) -> Objective:
     return objective
 
 
+def accompaniment_objective(loss: Callable = report_loss) -> Objective:
+    """Ask a fifth decoder for all that is not vocals, beside `waveform_objective`.
+
+    The four sources keep their masks. The fifth is set against the vocals alone: its mask is
+    ``y5 / (y5 + y_vocals)``. That is an inference: the paper names a fifth output and gives no
+    formula. Nothing would be gained by an accompaniment made of the other three estimates, for
+    the four add up to the mixture, and its error would be that of the vocals.
+
+    Parameters
+    ----------
+    loss : callable
+        From true and estimated sources, sources last, to a scalar.
+
+    Returns
+    -------
+    callable
+        An `Objective` for a model of five sources.
+    """
+    vocals = SOURCES.index("vocals")
+
+    def objective(model: keras.Model, targets: tf.Tensor) -> tf.Tensor:
+        mixtures = tf.transpose(tf.reduce_sum(targets, axis=-1), (0, 2, 1))
+        spectrum = tf.signal.stft(mixtures, FRAME, HOP, FRAME)
+        drawn = model(tf.transpose(tf.abs(spectrum), (0, 2, 3, 1)), training=True)
+        drawn = tf.transpose(drawn, (4, 0, 1, 2, 3))
+        four = network.normalize(drawn[:4])
+        fifth = network.normalize(tf.stack([drawn[4], drawn[vocals]]))[:1]
+        masks = tf.transpose(tf.concat([four, fifth], axis=0), (1, 2, 3, 4, 0))
+        estimates = _resynthesize(masks, spectrum)
+        accompaniment = tf.reduce_sum(targets, axis=-1) - targets[..., vocals]
+        error = tf.reduce_sum(tf.square(accompaniment - estimates[..., 4]))
+        return loss(targets, estimates[..., :4]) + error / targets.shape[0]
+
+    return objective
+
+
 OBJECTIVES = {
     "waveform": waveform_objective,
     "faded waveform": faded_objective,
     "spectrum": spectrum_objective,
     "magnitude": magnitude_objective,
+    "waveform, accompaniment": accompaniment_objective,
 }
 """What estimates and truth are compared as, by name."""
+
+EXTRA_SOURCES = {"waveform, accompaniment": ("accompaniment",)}
+"""Sources beside the four that an objective needs decoders for."""
 
 
 def _spectra(targets: tf.Tensor) -> tf.Tensor:

@@ -121,3 +121,26 @@ def test_a_whole_model_is_saved_and_loaded_by_keras(tmp_path, spectrum):
     again = keras.models.load_model(tmp_path / "model.keras")
     x = np.abs(spectrum)
     np.testing.assert_array_equal(model.predict(x, verbose=0), again.predict(x, verbose=0))
+
+
+@pytest.mark.parametrize("tie", ["decoders", "bass and other", "input scale"])
+def test_a_tied_network_is_saved_as_an_ordinary_one_that_computes_the_same(tie):
+    tied = models.build_model(seed=4, tie=tie)
+    values = models.get_parameters(tied)
+    assert parameters.dimensions(values) == (1, 4)
+    free = models.build_model(seed=5)
+    models.set_parameters(free, values)
+    magnitudes = np.random.default_rng(0).random((2, 25, 513, 1), np.float32)
+    np.testing.assert_allclose(tied(magnitudes), free(magnitudes), atol=1e-6)
+    before = models.get_parameters(models.build_model(seed=4))
+    assert any(not np.array_equal(values[name], before[name]) for name in values)
+
+
+def test_ties_hold():
+    values = models.get_parameters(models.build_model(tie="decoders"))
+    for side in ("vertical", "horizontal"):
+        for kernel in values[f"{side}_deconvolution/kernel"]:
+            np.testing.assert_array_equal(kernel, values[f"{side}_convolution/kernel"])
+    dense = models.get_parameters(models.build_model(tie="bass and other"))["single_dense/kernel"]
+    np.testing.assert_array_equal(dense[0], dense[2])
+    assert not np.array_equal(dense[0], dense[1])

@@ -6,6 +6,7 @@ import pytest
 from helpers import noise_track as track
 
 from sepkit import datasets, losses, network, parameters, sampling, spectral
+from sepkit.datasets import SOURCES
 from sepkit.errors import ModelError
 
 keras = pytest.importorskip("keras")
@@ -159,10 +160,24 @@ def test_objectives_compare_what_their_names_say():
         "spectrum": losses.report_loss(parts(true), parts(estimate)),
         "magnitude": losses.report_loss(scale * np.abs(true), scale * np.abs(estimate)),
     }
-    assert wanted.keys() == training.OBJECTIVES.keys()
+    assert {*wanted, "waveform, accompaniment"} == training.OBJECTIVES.keys()
     for name, value in wanted.items():
         ours = float(training.OBJECTIVES[name]()(model, tf.constant(targets)))
         np.testing.assert_allclose(ours, value, rtol=1e-4)
+
+
+def test_the_accompaniment_is_asked_of_a_fifth_decoder_and_the_four_keep_their_masks():
+    name = "waveform, accompaniment"
+    model = models.build_model(sources=[*SOURCES, *training.EXTRA_SOURCES[name]], seed=5)
+    targets = np.random.default_rng(3).standard_normal((4, 7168, 1, 4)).astype(np.float32)
+    spectrum, drawn = estimates_by_hand(model, targets)
+    four = drawn[..., :4] / drawn[..., :4].sum(axis=-1, keepdims=True)
+    fifth = drawn[..., 4] / (drawn[..., 4] + drawn[..., SOURCES.index("vocals")])
+    estimates = spectral.frames_inverse(np.moveaxis(four, -1, 0) * spectrum)
+    error = targets[..., :3].sum(axis=-1) - spectral.frames_inverse(fifth * spectrum)
+    wanted = losses.report_loss(targets, np.moveaxis(estimates, 0, -1)) + np.sum(error**2) / 4
+    ours = float(training.OBJECTIVES[name]()(model, tf.constant(targets)))
+    np.testing.assert_allclose(ours, wanted, rtol=1e-4)
 
 
 def test_a_spectrum_s_energy_is_scaled_to_that_of_its_waveform():
