@@ -436,3 +436,116 @@ def run_resyntheses(*, output: str | Path = "book/results") -> Path:
         commit = experiments.describe_commit()
         experiments.write_json({"model": "experiment1", "commit": commit, "scores": told}, path)
     return path
+
+
+# The same estimates, other measures.
+
+MEASURES = ("one tap", "BSS Eval 3 images", "museval")
+"""The report's over the whole song; the campaign's of 2016, with 512 taps; BSS Eval 4."""
+
+
+def measure_song(track: Track, model: separation.Model = "experiment1") -> np.ndarray:
+    """Score the same estimates by all `MEASURES`.
+
+    Parameters
+    ----------
+    track : Track
+        The song; its left channel is separated by the report's procedure.
+    model : str, Path, dict or keras.Model
+        A network of one channel.
+
+    Returns
+    -------
+    ndarray of shape (3, 3, 4)
+        By measure: SDR, SIR, SAR by source [dB].
+    """
+    references = np.stack([stem[:, :1] for stem in track.excerpt().stems.values()])
+    stems = separation.separate(references.sum(axis=0), track.rate, model=model, mode="report")
+    estimates = np.stack(list(stems.values()))
+    return np.stack(
+        [
+            metrics.report_scores(references[:, :, 0], estimates[:, :, 0]),
+            metrics.images_scores(references, estimates, track.rate),
+            metrics.museval_scores(references, estimates, track.rate),
+        ]
+    )
+
+
+def run_comparison(
+    tracks: Mapping[str, Sequence[Track]] | None = None, *, output: str | Path = "book/results"
+) -> Path:
+    """Score Experiment 1 by all `MEASURES`, unless it is done already.
+
+    Parameters
+    ----------
+    tracks : dict of str to sequence of Track, optional
+        Songs by the name of their split; without, DSD100's Dev, which the network was trained on,
+        and Test.
+    output : str or Path
+        Folder of the results.
+
+    Returns
+    -------
+    Path
+        ``comparison.json``: mean and deviation over songs, and the songs' scores, by measure and
+        split.
+    """
+    from joblib import Parallel, delayed
+
+    path = Path(output) / "comparison.json"
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tracks = tracks or {split: datasets.dsd100(split) for split in ("dev", "test")}
+    told: dict[str, dict] = {measure: {} for measure in MEASURES}
+    for split, songs in tracks.items():
+        scores = np.stack(Parallel(n_jobs=-1)(delayed(measure_song)(song) for song in songs))
+        for i, measure in enumerate(MEASURES):
+            summary = metrics.summarize(scores[:, i])
+            told[measure][split] = {
+                "mean": _by_metric(summary.mean),
+                "deviation": _by_metric(summary.deviation),
+                "songs": [
+                    {"name": song.name} | _by_metric(values)
+                    for song, values in zip(songs, scores[:, i], strict=True)
+                ],
+            }
+    commit = experiments.describe_commit()
+    experiments.write_json({"model": "experiment1", "commit": commit, "scores": told}, path)
+    return path
+
+
+def _by_metric(values: np.ndarray) -> dict[str, list[float]]:
+    return {m: [round(float(v), 4) for v in row] for m, row in zip(METRICS, values, strict=True)}
+
+
+def column_distances(published: Mapping[str, Mapping]) -> dict[tuple[str, str], float]:
+    """Ask which songs and which order of columns the paper's table has.
+
+    Parameters
+    ----------
+    published : dict
+        Of `sepkit.experiments.published_scores`: the paper's row, its last two columns headed as in
+        the report, and those of the paper's system in the campaign of 2016.
+
+    Returns
+    -------
+    dict of (str, str) to float
+        By columns ("as printed", "exchanged") and split ("dev", "test"): the root mean square
+        over metrics and sources of the difference between the means [dB].
+    """
+    orders = {"as printed": [0, 1, 2, 3], "exchanged": [0, 1, 3, 2]}
+    paper = np.array([published["paper"]["mean"][m] for m in METRICS])
+    distances = {}
+    for name, order in orders.items():
+        for split in ("dev", "test"):
+            campaign = np.array([published[f"campaign_{split}"]["mean"][m] for m in METRICS])
+            distances[name, split] = float(np.sqrt(np.mean((paper[:, order] - campaign) ** 2)))
+    return distances
+
+
+LOOKS = {
+    "resyntheses": ("Experiment 1 by other ways back to sound", run_resyntheses),
+    "comparison": ("Experiment 1 by other measures, on Dev and Test", run_comparison),
+}
+"""What trains nothing and looks at Experiment 1 in another way: what it is, and what runs it."""

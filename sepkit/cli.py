@@ -341,14 +341,18 @@ def _ablate(options: argparse.Namespace) -> None:
     if options.list:
         for name, arm in ablations.ARMS.items():
             print(f"{name}: {arm.experiment.description} ({arm.group})")
+        for name, (description, _) in ablations.LOOKS.items():
+            print(f"{name}: {description} (nothing is trained)")
         return
     if options.table:
         for mode in experiments.MODES:
             print(f"mode {mode}\n\n{ablations.table(options.output, mode=mode)}\n")
         return
-    arms = [ablations.get_arm(name) for name in options.arms or ablations.ARMS]
-    if not options.arms:
-        print(ablations.run_resyntheses(output=options.output))
+    names = options.arms or [*ablations.LOOKS, *ablations.ARMS]
+    arms = [ablations.get_arm(name) for name in names if name not in ablations.LOOKS]
+    for name, (_, look) in ablations.LOOKS.items():
+        if name in names:
+            print(look(output=options.output))
     for path in ablations.run(arms, seed=options.seed, output=options.output):
         print(path)
 

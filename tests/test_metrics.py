@@ -131,3 +131,29 @@ def test_a_summary_leaves_out_and_counts_what_is_not_finite():
     np.testing.assert_array_equal(summary.dropped, [1, 3])
     nothing = metrics.summarize(np.full((2, 1), np.nan))
     assert np.isnan(nothing.mean).all() and nothing.dropped == [2]
+
+
+def test_images_forgive_a_short_filter_and_one_tap_does_not():
+    pytest.importorskip("museval")
+    rng = np.random.default_rng(0)
+    sources = rng.standard_normal((2, 20_000, 1))
+    echo = np.roll(sources, 40, axis=1)
+    one_tap = metrics.report_scores(sources[..., 0], (sources + echo)[..., 0])
+    images = metrics.images_scores(sources, sources + echo, 44_100)
+    assert images.shape == (3, 2)
+    # An echo as loud as the source is half of what is heard for one tap.
+    np.testing.assert_allclose(one_tap[0], 0, atol=0.3)
+    assert (images[2] > 20).all()  # artifacts: none that 512 taps do not explain
+    assert (images[1] > 20).all()
+
+
+def test_images_are_averaged_over_windows_of_thirty_seconds():
+    museval = pytest.importorskip("museval")
+    rng = np.random.default_rng(1)
+    references = rng.standard_normal((2, 45 * 400, 1))
+    estimates = references + 0.1 * rng.standard_normal(references.shape)
+    parts = [slice(0, 30 * 400), slice(15 * 400, 45 * 400)]
+    wanted = [museval.metrics.bss_eval_images(references[:, p], estimates[:, p]) for p in parts]
+    sdr, _, sir, sar, _ = np.mean([np.squeeze(w[:4] + (w[3],)) for w in wanted], axis=0)
+    have = metrics.images_scores(references, estimates, 400)
+    np.testing.assert_allclose(have, [sdr, sir, sar], atol=1e-6)
