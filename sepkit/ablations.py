@@ -169,7 +169,7 @@ def get_arm(name: str) -> Arm:
     Parameters
     ----------
     name : str
-        A key of `ARMS`, or of `sepkit.experiments.EXPERIMENTS` for the spread over seeds: trained
+        A key of `ARMS`, or of sepkit.experiments' `EXPERIMENTS` for the spread over seeds: trained
         on Dev, scored on Test.
 
     Returns
