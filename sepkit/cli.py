@@ -86,8 +86,8 @@ def _add_separate(commands) -> None:
         help="folder for the stems, made where missing (default: separated)",
     )  # fmt: skip
     command.add_argument(
-        "-n", "--model", "--name", default="experiment1", metavar="NAME",
-        help="a model of `sepkit models`, or a .h5 weight file (default: experiment1)",
+        "-n", "--model", "--name", default="experiment3", metavar="NAME",
+        help="a model of `sepkit models`, or a .h5 weight file (default: experiment3)",
     )  # fmt: skip
     command.add_argument(
         "--two-stems", metavar="STEM",
@@ -152,8 +152,8 @@ def _add_evaluate(commands) -> None:
     command.add_argument("--split", default="test", help="which songs (default: test)")
     command.add_argument("--root", type=Path, metavar="DIR", help="folder of the whole data set")
     command.add_argument(
-        "-n", "--model", default="experiment1", metavar="NAME",
-        help="a model of `sepkit models`, or a .h5 weight file (default: experiment1)",
+        "-n", "--model", default="experiment3", metavar="NAME",
+        help="a model of `sepkit models`, or a .h5 weight file (default: experiment3)",
     )  # fmt: skip
     command.add_argument(
         "--mode", default="both", choices=["report", "song", "both"],

@@ -44,7 +44,7 @@ def separate(
     audio: np.ndarray,
     rate: int,
     *,
-    model: Model = "experiment1",
+    model: Model = "experiment3",
     hop: int = HOP_CONTEXTS,
     mode: str = "song",
     pad: bool = False,
@@ -153,7 +153,7 @@ def separate_blocks(
     rate: int,
     n_channels: int,
     *,
-    model: Model = "experiment1",
+    model: Model = "experiment3",
     hop: int = HOP_CONTEXTS,
 ) -> Iterator[np.ndarray]:
     """Take a song apart that comes, and goes, block by block.
@@ -336,7 +336,7 @@ def mean_masks(
 
 
 def separate_report(
-    audio: np.ndarray, rate: int, *, model: Model = "experiment1", pad: bool = False
+    audio: np.ndarray, rate: int, *, model: Model = "experiment3", pad: bool = False
 ) -> np.ndarray:
     """Take a song apart as the report does, faded edges and lost tail included.
 

@@ -326,11 +326,11 @@ def test_a_model_of_other_sources_names_them_by_number(rate):
 
 
 def test_a_name_a_path_a_dict_and_a_keras_model_are_the_same():
-    keras_model = sepkit.load_model("experiment1")
-    path = parameters.find("experiment1")
+    keras_model = sepkit.load_model("experiment3")
+    path = parameters.find("experiment3")
     song = noise(8000, 1)
     wanted = sepkit.separate(song, RATE)
-    for model in ("experiment1", path, str(path), parameters.load(path), keras_model):
+    for model in ("experiment3", path, str(path), parameters.load(path), keras_model):
         assert_alike(sepkit.separate(song, RATE, model=model), wanted, 1e-7)
 
 
