@@ -53,6 +53,10 @@ def _with_band() -> Songs:
     return [*train, *(song.excerpt(8, 38) for song in datasets.band_songs(13))], validation
 
 
+def _with_others() -> Songs:
+    return datasets.dsd100("train+others"), datasets.dsd100("validation")
+
+
 def _reporting() -> Songs:
     return datasets.dsd100("dev"), datasets.dsd100("test")
 
@@ -151,6 +155,8 @@ def _arms() -> dict[str, Arm]:
     fast = replace(tilted, speeds=experiments.SPEEDS)
     arm("remix-speeds", "and at other speeds", base="remix-tilt", remix=fast)
     arm("band", "a quarter of it band songs", base="remix-speeds", songs=_with_band)
+    arm("others", "and the 44 songs of the sample that are not in DSD100", base="remix-speeds",
+        songs=_with_others)  # fmt: skip
 
     group = "Experiment 3"
     arm("relative", "all segments equally loud", base="remix-speeds", loss="relative")

@@ -125,7 +125,10 @@ def _add_train(commands) -> None:
         "--dataset", default="dsd100", metavar="NAME",
         help="dsd100, musdb18, or a folder of stems (default: dsd100)",
     )  # fmt: skip
-    command.add_argument("--split", default="dev", help="which songs (default: dev)")
+    command.add_argument(
+        "--split", default="dev",
+        help="which songs; dev+others adds MUSDB18's that are not in DSD100 (default: dev)",
+    )  # fmt: skip
     command.add_argument("--root", type=Path, metavar="DIR", help="folder of the whole data set")
     command.add_argument("--seed", type=int, default=0, help="seed (default: 0)")
     command.add_argument(

@@ -260,10 +260,11 @@ def dsd100(split: str, root: str | os.PathLike | None = None) -> list[Track]:
 
     Parameters
     ----------
-    split : {"dev", "test", "train", "validation"}
+    split : {"dev", "test", "train", "validation", "dev+others", "train+others"}
         Dev, songs 51 to 100, is for training; Test, songs 1 to 50, for scores. Where something is
         to be chosen, every fifth song of Dev (55, 60, ... 100) is for "validation", and the other
-        forty are for "train".
+        forty are for "train". With "+others", those of MUSDB18's sample follow that are not in
+        DSD100.
     root : str or Path, optional
         Folder of the whole set, with ``Sources/Dev/051 - .../bass.wav``. Without one, the same
         100 songs out of MUSDB18's 7 s sample (see `musdb18`): 6.8 s of each.
@@ -278,26 +279,29 @@ def dsd100(split: str, root: str | os.PathLike | None = None) -> list[Track]:
     DatasetError
         When a song is missing.
     """
-    split = split.lower()
+    split, plus, more = split.lower().partition("+")
     if split not in ("dev", "test", "train", "validation"):
         raise ParameterError(f"split {split!r}: unknown; use dev, test, train or validation")
+    if plus and (more != "others" or split not in ("dev", "train")):
+        raise ParameterError(f"split {split}+{more}: unknown; use dev+others or train+others")
+    others = _sample([row for row in table() if not row["dsd100_split"]]) if plus else []
     folder_name = "Test" if split == "test" else "Dev"
     rows = [row for row in table() if row["dsd100_split"] == folder_name]
     rows.sort(key=lambda row: int(row["dsd100_id"]))
-    tracks = _dsd100_sample(rows) if root is None else _dsd100_whole(Path(root), folder_name, rows)
-    if split in ("dev", "test"):
-        return tracks
-    return [song for i, song in enumerate(tracks) if (i % 5 == 4) == (split == "validation")]
+    tracks = _sample(rows) if root is None else _dsd100_whole(Path(root), folder_name, rows)
+    if split in ("train", "validation"):
+        tracks = [song for i, song in enumerate(tracks) if (i % 5 == 4) == (split == "validation")]
+    return tracks + others
 
 
-def _dsd100_sample(rows: list[dict[str, str]]) -> list[Track]:
+def _sample(rows: list[dict[str, str]]) -> list[Track]:
     place, _ = _musdb_root(None)
     sample = {song.name: song for part in ("train", "test") for song in _musdb_tracks(place, part)}
     absent = [row["track"] for row in rows if row["track"] not in sample]
     if absent:
         raise DatasetError(
-            f"{place}: {len(absent)} of DSD100's songs are missing, first "
-            f"{absent[0]!r}; delete the folder to have it fetched again"
+            f"{place}: {len(absent)} of {len(rows)} songs are missing, first {absent[0]!r}; "
+            "delete the folder to have it fetched again"
         )
     return [sample[row["track"]] for row in rows]
 

@@ -359,15 +359,26 @@ def test_unknown_splits_of_dsd100_are_refused(split):
     one_line(error, repr(split))
 
 
+@pytest.mark.parametrize("split", ["test+others", "validation+others", "dev+", "dev+more"])
+def test_other_songs_join_those_for_training_alone(split):
+    with pytest.raises(ParameterError, match="use dev.others or train.others") as error:
+        datasets.dsd100(split)
+    one_line(error, split)
+
+
 def test_every_fifth_song_of_dev_is_for_validation_and_the_others_for_training(monkeypatch):
     rows = sorted(datasets.table(), key=lambda row: int(row["dsd100_id"] or 0))
-    monkeypatch.setattr(datasets, "_dsd100_sample", lambda rows: [row["track"] for row in rows])
+    monkeypatch.setattr(datasets, "_sample", lambda rows: [row["track"] for row in rows])
     dev = [row["track"] for row in rows if row["dsd100_split"] == "Dev"]
     number = {row["track"]: int(row["dsd100_id"]) for row in rows if row["dsd100_id"]}
     held_out = datasets.dsd100("validation")
     assert [number[name] for name in held_out] == list(range(55, 101, 5))
     assert datasets.dsd100("train") == [name for name in dev if name not in held_out]
     assert datasets.dsd100("dev") == dev
+    others = [row["track"] for row in rows if not row["dsd100_id"]]
+    assert len(others) == 44
+    assert datasets.dsd100("dev+others") == dev + others
+    assert datasets.dsd100("train+others") == datasets.dsd100("train") + others
 
 
 def test_a_root_that_is_none_is_named(tmp_path):
@@ -412,9 +423,18 @@ def test_dsd100_sample_with_a_song_missing_names_it(sample, tmp_path, monkeypatc
             if path != absent.files[0]:
                 (tmp_path / "musdb18-7" / split / path.name).symlink_to(path)
     monkeypatch.setenv("SEPKIT_DATA", str(tmp_path))
-    with pytest.raises(DatasetError, match="1 of DSD100's songs are missing") as error:
+    with pytest.raises(DatasetError, match="1 of 50 songs are missing") as error:
         datasets.dsd100("test")
     one_line(error, tmp_path / "musdb18-7", absent.name)
+
+
+def test_other_songs_that_are_not_there_are_named(sample):
+    rows = [row["track"] for row in datasets.table() if not row["dsd100_id"]]
+    if any((sample / "train" / f"{name}.stem.mp4").exists() for name in rows):
+        pytest.skip("the sample is whole")
+    with pytest.raises(DatasetError, match="44 of 44 songs are missing") as error:
+        datasets.dsd100("dev+others")
+    one_line(error, sample, rows[0])
 
 
 def test_musdb18_sample_keeps_its_splits_apart(sample):
