@@ -271,13 +271,25 @@ def differences(result: Mapping, base: Mapping, mode: str) -> np.ndarray:
     return np.stack([scores[name] - scores_of_base[name] for name in scores])
 
 
-def read_results(folder: str | Path = "book/results") -> dict[tuple[str, int], dict]:
-    """Read the results that are there.
+def results_folder() -> Path:
+    """Find the folder of the results that come with the library.
+
+    Returns
+    -------
+    Path
+        ``sepkit/results`` where the package is installed, ``book/results`` in a checkout.
+    """
+    installed = Path(__file__).parent / "results"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "book" / "results"
+
+
+def read_results(folder: str | Path | None = None) -> dict[tuple[str, int], dict]:
+    """Read the arms' results that are there.
 
     Parameters
     ----------
-    folder : str or Path
-        Their folder.
+    folder : str or Path, optional
+        Their folder; `results_folder` by default.
 
     Returns
     -------
@@ -286,20 +298,37 @@ def read_results(folder: str | Path = "book/results") -> dict[tuple[str, int], d
     """
     found = {}
     for name in (*ARMS, *EXPERIMENTS):
-        for path in sorted(Path(folder).glob(f"{name}-[0-9]*.json")):
+        for path in sorted(Path(folder or results_folder()).glob(f"{name}-[0-9]*.json")):
             seed = path.stem.removeprefix(f"{name}-")
             if seed.isdigit():
                 found[name, int(seed)] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
-def table(folder: str | Path = "book/results", *, mode: str = "song") -> str:
+def read_look(name: str) -> dict[str, dict]:
+    """Read what one of `LOOKS` has found.
+
+    Parameters
+    ----------
+    name : {"resyntheses", "comparison"}
+        Which one.
+
+    Returns
+    -------
+    dict of str to dict
+        The scores that `run_resyntheses` or `run_comparison` wrote.
+    """
+    path = results_folder() / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))["scores"]
+
+
+def table(folder: str | Path | None = None, *, mode: str = "song") -> str:
     """Lay the arms' results out as a table in Markdown.
 
     Parameters
     ----------
-    folder : str or Path
-        Their folder.
+    folder : str or Path, optional
+        Their folder; `results_folder` by default.
     mode : {"report", "song"}
         How the songs were separated.
 

@@ -131,14 +131,17 @@ def distributions(tmp_path_factory) -> dict[str, set[str]]:
     return {"wheel": set(zipfile.ZipFile(wheel).namelist()), "source": source}
 
 
-def test_wheel_holds_every_file_of_the_library_and_the_weights(distributions, files):
+def test_wheel_holds_every_file_of_the_library_the_weights_and_the_results(distributions, files):
     library = {path.relative_to(ROOT).as_posix() for path in files}
     package = {name for name in library if name.startswith("sepkit/")}
     weights = {f"sepkit/{name}" for name in library if name.startswith("weights/")}
-    assert "sepkit/py.typed" in package
+    results = {
+        name.replace("book/", "sepkit/") for name in library if name.startswith("book/results/")
+    }
+    assert "sepkit/py.typed" in package and "sepkit/results/comparison.json" in results
     assert any(name.endswith(".weights.h5") for name in weights)
     in_wheel = {name for name in distributions["wheel"] if name.startswith("sepkit/")}
-    assert in_wheel == package | weights
+    assert in_wheel == package | weights | results
 
 
 def test_source_archive_can_be_tested_and_built(distributions, files):
