@@ -33,6 +33,7 @@ _MODULES = (
     "experiments",
     "files",
     "losses",
+    "media",
     "metrics",
     "model",
     "network",
@@ -42,6 +43,7 @@ _MODULES = (
     "sampling",
     "separation",
     "spectral",
+    "stepper",
     "training",
 )
 

@@ -7,26 +7,18 @@ style, sound); a page of a site links to files instead.
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import functools
 import io
 import itertools
-import os
-import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
-from pathlib import Path
 
 import numpy as np
-import soundfile
 
+from sepkit import media
 from sepkit.errors import AudioError, ParameterError
-from sepkit.files import written_whole
-
-SITE_DIRECTORY = "SEPKIT_PLAYER_DIRECTORY"
-"""Environment variable: the folder that a site serves as ``_static/audio``, while it is built."""
 
 LARGEST_OUTPUT = 48 * 2**20
 """Bytes of sound that a notebook's output may carry: a minute of nine stereo tracks."""
@@ -140,23 +132,18 @@ def stem_player(
     """
     rows = list(_rows(tracks))
     _check(rows, rate)
-    if licence_link and not licence_link.startswith(("https://", "http://")):
-        raise ParameterError(f"licence_link={licence_link!r}: not a web address; give https://...")
-    directory = os.environ.get(SITE_DIRECTORY)
-    if directory and not licence:
-        raise ParameterError(
-            f"{title}: a page that is published must name whose sound it plays; give licence=..."
-        )
+    media.check_licence(title, licence, licence_link)
+    directory = media.site_directory()
     peak = max(float(np.abs(row.audio).max()) for row in rows)
     gain = 1 / max(1.0, peak)
-    sounds = [_flac(row.audio * gain, rate) for row in rows]
+    sounds = [media.flac(row.audio * gain, rate) for row in rows]
     n_bytes = sum(map(len, sounds))
     if not directory and n_bytes > LARGEST_OUTPUT:
         raise AudioError(
             f"{title}: {n_bytes >> 20} MB of sound is too much for a notebook's output; "
             "give an excerpt"
         )
-    place = _linker(Path(directory)) if directory else _embed
+    place = functools.partial(media.saved, directory=directory) if directory else media.embedded
     pictures = _spectrograms(rows, rate) if spectrogram else []
     html = _page(
         rows,
@@ -164,7 +151,7 @@ def stem_player(
         pictures=[place(picture, "image/png") for picture in pictures],
         rate=rate,
         title=title,
-        foot=_foot(licence, licence_link, gain),
+        foot=media.foot(licence, licence_link, gain),
     )
     return StemPlayer(title, html if directory else html + _script_and_style())
 
@@ -181,89 +168,15 @@ def _rows(tracks: Mapping[str, np.ndarray | Mapping[str, np.ndarray]]) -> Iterat
 def _check(rows: list[_Row], rate: int) -> None:
     if not rows:
         raise ParameterError("tracks: there is none to play; give a dict of label -> audio")
-    if not 3000 <= rate <= 192_000:
-        raise ParameterError(f"rate={rate}: browsers play 3000 to 192000 Hz; resample the tracks")
     for row in rows:
         if not row.label.strip():
             raise ParameterError("tracks: one has no label; give each a name")
-        audio = row.audio
-        if audio.ndim != 2 or not np.issubdtype(audio.dtype, np.floating):
+        media.check_sound(row.name, row.audio, rate)
+        if len(row.audio) != len(rows[0].audio):
             raise ParameterError(
-                f"{row.name}: {audio.dtype} of shape {audio.shape} is not audio; "
-                "give float of shape (n_samples, n_channels)"
-            )
-        if not 1 <= audio.shape[1] <= 8:
-            raise ParameterError(
-                f"{row.name}: {audio.shape[1]} channels; give 1 to 8, as (n_samples, n_channels)"
-            )
-        if len(audio) == 0:
-            raise ParameterError(f"{row.name}: holds no samples; give a sound of some length")
-        if len(audio) != len(rows[0].audio):
-            raise ParameterError(
-                f"{row.name}: {len(audio)} samples, but {rows[0].name} has "
+                f"{row.name}: {len(row.audio)} samples, but {rows[0].name} has "
                 f"{len(rows[0].audio)}; cut them to one length"
             )
-        if not np.isfinite(audio).all():
-            raise AudioError(f"{row.name}: holds NaN or infinite samples; look where they arose")
-
-
-class _FrameLog(io.BytesIO):
-    """A file in memory that notes where FLAC frames start: the encoder writes each in one go."""
-
-    def __init__(self):
-        super().__init__()
-        self.starts: list[int] = []
-
-    def write(self, content: bytes) -> int:
-        if content[:2] == b"\xff\xf8":
-            self.starts.append(self.tell())
-        return super().write(content)
-
-
-def _flac(audio: np.ndarray, rate: int) -> bytes:
-    """Encode as 16-bit FLAC with a seek table (RFC 9639, section 8.5).
-
-    libsndfile writes no such table, and without one Chromium's media elements, which play a page
-    that was opened from disk, now and then fail to seek.
-    """
-    samples = np.clip(np.round(audio * 2.0**15), -(2**15), 2**15 - 1).astype(np.int16)
-    file = _FrameLog()
-    soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
-    content = file.getvalue()
-    # "fLaC", then the stream's properties: 4 bytes of header and 34, a frame's length first.
-    properties, rest = bytearray(content[:42]), content[42:]
-    (length,) = struct.unpack(">H", properties[8:10])
-    points = b"".join(
-        struct.pack(">QQH", first, start - file.starts[0], min(length, len(audio) - first))
-        for first, start in zip(range(0, len(audio), length), file.starts, strict=True)
-    )
-    last_block = properties[4] & 0x80
-    properties[4] &= 0x7F
-    table = struct.pack(">I", (last_block | 3) << 24 | len(points)) + points
-    return bytes(properties) + table + rest
-
-
-def _embed(content: bytes, media_type: str) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
-
-
-def _linker(directory: Path) -> Callable[[bytes, str], str]:
-    def link(content: bytes, media_type: str) -> str:
-        suffix = media_type.rpartition("/")[2]
-        path = directory / f"{hashlib.sha256(content).hexdigest()[:20]}.{suffix}"
-        if not path.exists():
-            try:
-                directory.mkdir(parents=True, exist_ok=True)
-                with written_whole(path) as beside:
-                    beside.write_bytes(content)
-            except OSError as error:
-                raise AudioError(
-                    f"{path}: cannot be written ({error.strerror}); set {SITE_DIRECTORY} to a "
-                    "folder that can"
-                ) from error
-        return path.name
-
-    return link
 
 
 def _spectrograms(rows: list[_Row], rate: int) -> Iterator[bytes]:
@@ -412,21 +325,6 @@ def _track(
 
 def _truth(value: bool) -> str:
     return "true" if value else "false"
-
-
-def _foot(licence: str | None, link: str | None, gain: float) -> str:
-    lines = ""
-    if licence:
-        text = escape(licence)
-        if link:
-            text = f'<a href="{escape(link)}" rel="license">{text}</a>'
-        lines += f'<p class="stem-licence">{text}</p>'
-    if gain < 1:
-        lines += (
-            f'<p class="stem-note">All tracks are lowered by {-20 * np.log10(gain):.1f} dB, '
-            "so that none clips.</p>"
-        )
-    return f'<div class="stem-foot">{lines}</div>' if lines else ""
 
 
 def _script_and_style() -> str:

@@ -93,13 +93,15 @@ class Page(HTMLParser):
         "track": ["src"],
         "video": ["src", "poster"],
     }
+    # Pictures that a player's or a stepper's script shows.
+    DRAWN = ("data-picture", "data-spectrogram")
     # Links of the head that say something about the page and load nothing.
     SILENT = {"author", "canonical", "license", "next", "prev", "index", "search"}
 
     def __init__(self, path: Path):
         super().__init__()
         self.path, self.ids, self.links, self.loads, self.sounds = path, set(), [], [], []
-        self.text, self.code, self._inside = "", "", None
+        self.pictures, self.text, self.code, self._inside = [], "", "", None
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attributes):
@@ -111,6 +113,7 @@ class Page(HTMLParser):
             self.links.append(attributes["href"])
         if "data-audio" in attributes:
             self.sounds.append(attributes["data-audio"])
+        self.pictures += [attributes[name] for name in self.DRAWN if name in attributes]
         if tag == "link" and self.SILENT & {*attributes.get("rel", "").split()}:
             return
         self.loads += [attributes[name] for name in self.LOADS.get(tag, []) if attributes.get(name)]
@@ -184,12 +187,12 @@ def test_everything_that_a_page_loads_is_in_the_site(pages):
     assert lost == []
 
 
-def test_every_sound_is_a_file_of_the_site(pages, site):
-    sounds = [(name, sound) for name, page in pages.items() for sound in page.sounds]
+def test_every_sound_and_picture_of_a_script_is_a_file_of_the_site(pages, site):
     lost = [
-        (name, sound[:60])
-        for name, sound in sounds
-        if not (site / "_static" / "audio" / sound).is_file()
+        (name, media[:60])
+        for name, page in pages.items()
+        for media in page.sounds + page.pictures
+        if not (site / "_static" / "audio" / media).is_file()
     ]
     assert lost == []
     assert [n for n, p in pages.items() if "data:audio" in p.path.read_text("utf-8")] == []

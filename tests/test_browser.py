@@ -1,18 +1,26 @@
-"""The player in a real browser: what is heard is what was put in, and every control works."""
+"""Players and steppers in a real browser: what is heard is what was put in, controls work."""
 
 import base64
 import functools
 import http.server
+import io
 import os
 import shutil
 import threading
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import soundfile
 
-from sepkit.player import SITE_DIRECTORY, stem_player
+from sepkit.media import SITE_DIRECTORY
+from sepkit.player import stem_player
+from sepkit.stepper import Step, explore
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -43,6 +51,16 @@ async (player) => {
       text += String.fromCharCode(...bytes.subarray(i, i + 32768));
     return btoa(text);
   }) };
+}
+"""
+
+BYTES = """
+async (address) => {
+  const bytes = new Uint8Array(await (await fetch(address)).arrayBuffer());
+  let text = "";
+  for (let i = 0; i < bytes.length; i += 32768)
+    text += String.fromCharCode(...bytes.subarray(i, i + 32768));
+  return btoa(text);
 }
 """
 
@@ -134,6 +152,48 @@ def site(tmp_path_factory):
         )
     )
     return folder
+
+
+def step(hop, window):
+    """Noise and a bar, both of which tell the setting."""
+    figure = plt.figure(figsize=(6.8, 2), facecolor=(hop / 10, window == "none", 0))
+    sound = noise(100 + hop)
+    return Step(figure, alt=f"colour of {hop}, {window}", sound=sound, rate=RATE)
+
+
+@pytest.fixture(scope="module")
+def steppers(tmp_path_factory):
+    """Make a site whose one page, in a folder, has two steppers and a player."""
+    folder = tmp_path_factory.mktemp("steppers")
+    shutil.copytree(STATIC, folder / "_static")
+    licence = "Nobody: Noise, CC0"
+    controls = {"hop [frames]": [1, 5, 10], "window": ["Hann", "none"]}
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(SITE_DIRECTORY, str(folder / "_static" / "audio"))
+        start = {"hop [frames]": 5}
+        outputs = [
+            explore(step, controls, start=start, title="Two", licence=licence),
+            explore(lambda hop: step(hop, "Hann"), {"hop": [1, 2]}, title="One", licence=licence),
+            stem_player(nine_tracks(), RATE, title="Nine", licence=licence),
+        ]
+    (folder / "chapter").mkdir()
+    (folder / "chapter" / "page.html").write_text(
+        document(
+            "".join(output._repr_html_() for output in outputs),
+            "".join(
+                f'<link rel="stylesheet" href="../_static/{name}.css">'
+                f'<script src="../_static/{name}.js?v=1"></script>'
+                for name in ("stem_player", "stepper")
+            ),
+        )
+    )
+    return folder
+
+
+@pytest.fixture
+def two(page, steppers, serve):
+    page.goto(serve(steppers) + "/chapter/page.html")
+    return page.get_by_role("group", name="Two", exact=True)
 
 
 @pytest.fixture
@@ -477,6 +537,129 @@ def test_outputs_of_a_notebook_play_alone_even_two_on_a_page(page, tmp_path, mon
         mix, _ = rendered(player)
         np.testing.assert_allclose(mix, stems["drums"], rtol=0, atol=1e-4)
     assert [url for url in page.requested if not url.startswith(("data:", path.as_uri()))] == []
+
+
+def assert_shows(stepper, folder, hop, window):
+    """Check picture, text and sound of a setting, by what is in their files."""
+    image, audio = stepper.locator("img"), stepper.locator("audio")
+    wait_for(stepper.page, lambda: image.evaluate("e => e.complete && e.naturalWidth > 0"))
+    pixel = image.evaluate(
+        """(image) => {
+          const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+          canvas.getContext("2d").drawImage(image, 0, 0);
+          return [...canvas.getContext("2d").getImageData(0, 0, 1, 1).data];
+        }"""
+    )
+    np.testing.assert_allclose(pixel, [25.5 * hop, 255 * (window == "none"), 0, 255], atol=6)
+    assert image.get_attribute("alt") == f"colour of {hop}, {window}"
+    name = audio.evaluate("e => e.src").rpartition("/")[2]
+    heard, _ = soundfile.read(folder / "_static" / "audio" / name)
+    np.testing.assert_allclose(heard, noise(100 + hop), rtol=0, atol=1e-4)
+
+
+def slider(stepper, name):
+    return stepper.get_by_role("slider", name=name, exact=True)
+
+
+def test_a_slider_changes_picture_text_and_sound(two, page, steppers):
+    hop, window = slider(two, "hop [frames]"), slider(two, "window")
+    status = two.get_by_role("status")
+    assert status.inner_text() == ""
+    hop.fill("2")
+    assert hop.get_attribute("aria-valuetext") == "10"
+    assert two.locator(".step-value").all_inner_texts() == ["10", "Hann"]
+    assert_shows(two, steppers, 10, "Hann")
+    window.focus()
+    page.keyboard.press("ArrowRight")
+    assert_shows(two, steppers, 10, "none")
+    assert status.inner_text() == "hop [frames]: 10, window: none. colour of 10, none"
+    hop.focus()
+    page.keyboard.press("Home")
+    assert_shows(two, steppers, 1, "none")
+    one = page.get_by_role("group", name="One", exact=True)
+    assert slider(one, "hop").input_value() == "0"
+    assert one.locator("img").get_attribute("alt") == "colour of 1, Hann"
+
+
+def test_steps_load_nothing_from_elsewhere_and_no_sound_before_play(two, page):
+    address = page.url.removesuffix("/chapter/page.html")
+    slider(two, "hop [frames]").fill("0")
+    page.wait_for_timeout(200)
+    assert not [url for url in page.requested if url.endswith(".flac")]
+    pictures = {url for url in page.requested if url.endswith(".webp")}
+    assert len(pictures) == 6  # all of this stepper at the first touch, none of the other
+    assert_no_request_left(page, address)
+
+
+def test_sound_goes_on_at_its_place_when_the_step_changes(two, page):
+    audio, hop = two.locator("audio"), slider(two, "hop [frames]")
+    state = "e => [e.paused, e.currentTime]"
+    audio.evaluate("e => e.play()")
+    wait_for(page, lambda: audio.evaluate("e => e.currentTime") > 0.5)
+    first = audio.evaluate("e => e.src")
+    hop.fill("2")
+    wait_for(
+        page, lambda: audio.evaluate("(e, first) => e.src !== first && e.readyState > 0", first)
+    )
+    page.wait_for_timeout(100)
+    paused, time = audio.evaluate(state)
+    assert not paused and 0.5 < time < 1.5
+    audio.evaluate("e => e.pause()")
+    held = audio.evaluate("e => e.currentTime")
+    # Two changes at once keep the place, too; the last one counts.
+    hop.fill("1")
+    hop.fill("0")
+    page.wait_for_timeout(300)
+    audio.evaluate("e => e.play()")
+    wait_for(page, lambda: audio.evaluate("e => e.currentTime") > held)
+    assert audio.evaluate("e => e.currentTime") < held + 0.5
+    address = audio.evaluate("e => e.src")
+    sound = base64.b64decode(page.evaluate(BYTES, address))
+    heard, _ = soundfile.read(io.BytesIO(sound))
+    np.testing.assert_allclose(heard, noise(101), rtol=0, atol=1e-4)
+
+
+def test_one_sound_of_a_page_at_a_time_steppers_and_players(two, page):
+    audio = two.locator("audio")
+    other = page.get_by_role("group", name="One", exact=True).locator("audio")
+    nine = page.get_by_role("group", name="Stem player: Nine")
+    audio.evaluate("e => e.play()")
+    other.evaluate("e => e.play()")
+    wait_for(page, lambda: audio.evaluate("e => e.paused"))
+    play(nine)
+    assert other.evaluate("e => e.paused")
+    audio.evaluate("e => e.play()")
+    wait_for(page, lambda: button(nine, "Play").is_visible())
+
+
+def test_steps_move_in_a_page_from_disk(page, steppers):
+    page.goto((steppers / "chapter" / "page.html").as_uri())
+    two = page.get_by_role("group", name="Two", exact=True)
+    slider(two, "hop [frames]").fill("0")
+    image, audio = two.locator("img"), two.locator("audio")
+    wait_for(page, lambda: image.evaluate("e => e.complete && e.naturalWidth === 748"))
+    assert image.get_attribute("alt") == "colour of 1, Hann"
+    audio.evaluate("e => e.play()")
+    wait_for(page, lambda: audio.evaluate("e => e.currentTime") > 0.1)
+
+
+def test_steps_fit_a_phone(two, page):
+    page.set_viewport_size({"width": 375, "height": 700})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    for part in two.locator("input, img, audio, .step-value").all():
+        box = part.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 375
+        assert box["height"] >= 20
+
+
+def test_the_start_is_seen_without_javascript(chromium, steppers, serve):
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(serve(steppers) + "/chapter/page.html")
+    image = page.get_by_role("img", name="colour of 5, Hann")
+    assert image.is_visible() and image.bounding_box()["width"] > 300
+    assert not page.locator(".step-controls, step-explorer audio").first.is_visible()
+    context.close()
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pytest
 import soundfile
 
 from sepkit.errors import AudioError, ParameterError
-from sepkit.player import SITE_DIRECTORY, stem_player
+from sepkit.media import SITE_DIRECTORY
+from sepkit.player import stem_player
 
 RATE = 22050
 LICENCE = "Nobody: Noise, CC0"

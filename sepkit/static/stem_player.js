@@ -9,7 +9,13 @@
   const script = document.currentScript?.src;
   const base = script ? new URL("audio/", script) : undefined;
   const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
+
   let current = null; // the one player of the page that may sound
+  document.addEventListener("sepkit-sound", ({ detail }) => {
+    if (current !== detail) current?.pause();
+    current = detail instanceof StemPlayer ? detail : null;
+  });
+
 
   const fileName = (url) => (url.protocol === "data:" ? "embedded" : url.pathname.split("/").pop());
 
@@ -370,8 +376,7 @@
 
     async play() {
       if (this.wanted) return;
-      if (current !== this) current?.pause();
-      current = this;
+      document.dispatchEvent(new CustomEvent("sepkit-sound", { detail: this }));
       this.wanted = true;
       this.showPlaying();
       try {
