@@ -322,6 +322,59 @@ def read_look(name: str) -> dict[str, dict]:
     return json.loads(path.read_text(encoding="utf-8"))["scores"]
 
 
+@dataclass(frozen=True)
+class Effect:
+    """What an arm's change has done to the scores of the validation songs.
+
+    Parameters
+    ----------
+    arm, base : str
+        Names in `ARMS`; the base is what the arm is compared with.
+    seed : int
+        Seed of both.
+    gain : ndarray of shape (n_songs, 3, 4)
+        What SDR, SIR, SAR of each source have gained [dB].
+    """
+
+    arm: str
+    base: str
+    seed: int
+    gain: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Gain of SDR, SIR, SAR, mean over sources and songs: (3,) [dB]."""
+        return self.gain.mean(axis=(0, 2))
+
+    @property
+    def error(self) -> np.ndarray:
+        """Standard error of `mean` over songs: (3,) [dB]."""
+        return self.gain.mean(axis=2).std(axis=0, ddof=1) / len(self.gain) ** 0.5
+
+
+def effects(folder: str | Path | None = None, *, mode: str = "song") -> dict[str, Effect]:
+    """Compare each arm that is there with its base, for the first seed.
+
+    Parameters
+    ----------
+    folder : str or Path, optional
+        Of the results; `results_folder` by default.
+    mode : {"report", "song"}
+        How the songs were separated.
+
+    Returns
+    -------
+    dict of str to Effect
+        By arm, in the order of `ARMS`.
+    """
+    results = read_results(folder)
+    return {
+        name: Effect(name, arm.base, 0, differences(results[name, 0], results[arm.base, 0], mode))
+        for name, arm in ARMS.items()
+        if (name, 0) in results and (arm.base, 0) in results
+    }
+
+
 def table(folder: str | Path | None = None, *, mode: str = "song") -> str:
     """Lay the arms' results out as a table in Markdown.
 
@@ -349,14 +402,41 @@ def table(folder: str | Path | None = None, *, mode: str = "song") -> str:
         cells = [arm.group, name, arm.experiment.description, str(seed)]
         cells += [f"{value:.2f}" for value in means]
         if (arm.base, seed) in results:
-            gain = differences(result, results[arm.base, seed], mode).mean(axis=2)
-            error = gain.std(axis=0, ddof=1) / len(gain) ** 0.5
-            pairs = zip(gain.mean(axis=0), error, strict=True)
-            cells += [arm.base, *(f"{mean:+.2f} ± {part:.2f}" for mean, part in pairs)]
+            gain = differences(result, results[arm.base, seed], mode)
+            cells += [arm.base, *_told(Effect(name, arm.base, seed, gain))]
         else:
             cells += [""] * 4
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def effects_table(compared: Sequence[Effect]) -> str:
+    """Lay effects out as a table in Markdown, with the commands that make them again.
+
+    Parameters
+    ----------
+    compared : sequence of Effect
+        Of `effects`.
+
+    Returns
+    -------
+    str
+        A line an effect: means over sources and songs [dB], with their standard errors.
+    """
+    lines = [
+        "| what is changed | against | SDR | SIR | SAR | `sepkit ablate` |",
+        "| --- | --- | ---: | ---: | ---: | --- |",
+    ]
+    for effect in compared:
+        what = ARMS[effect.arm].experiment.description
+        cells = [what, effect.base, *_told(effect), f"`{effect.arm}`"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _told(effect: Effect) -> list[str]:
+    pairs = zip(effect.mean, effect.error, strict=True)
+    return [f"{mean:+.2f} ± {error:.2f}".replace("-", "−") for mean, error in pairs]
 
 
 # The same weights, other ways back to sound.

@@ -273,6 +273,35 @@ def song_scores(
     return [value for value in values if value is not None]
 
 
+def gains(changes: Mapping[str, np.ndarray]) -> Figure:
+    """Draw what changes have done to SDR, SIR and SAR, a line a change.
+
+    Parameters
+    ----------
+    changes : dict of str to ndarray of shape (n_songs, 3, n_sources)
+        Label to the gains of each song [dB].
+
+    Returns
+    -------
+    Figure
+        A pale dot a song, mean over its sources; the mean of the songs as a dark one with its
+        standard error.
+    """
+    figure, axes = plt.subplots(
+        1, 3, figsize=(10, 0.8 + 0.32 * len(changes)), layout="constrained", sharey=True
+    )
+    for i, (metric, ax) in enumerate(zip(METRICS, axes, strict=True)):
+        ax.axvline(0, color="#777777", linewidth=0.8)
+        for row, change in enumerate(changes.values()):
+            songs = change[:, i].mean(axis=1)
+            ax.plot(songs, np.full(len(songs), row), ".", color="#7f7f7f", alpha=0.5)
+            error = songs.std(ddof=1) / len(songs) ** 0.5
+            ax.errorbar(songs.mean(), row, xerr=error, fmt="o", color="#0072b2", capsize=3)
+        ax.set(title=metric, xlabel="gain [dB]", ylim=(len(changes) - 0.5, -0.5))
+    axes[0].set_yticks(range(len(changes)), changes)
+    return figure
+
+
 class _WithFallback:
     """A widget where a kernel runs, HTML in a static page."""
 

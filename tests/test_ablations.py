@@ -120,6 +120,22 @@ def test_the_table_sets_each_arm_against_its_base_with_the_same_seed(tmp_path):
     assert not any(lines[3][7:-1])
 
 
+def test_effects_have_the_standard_error_of_their_songs(tmp_path):
+    (tmp_path / "baseline-0.json").write_text(json.dumps(told(0)))
+    (tmp_path / "adam-0.json").write_text(json.dumps(told(2)))
+    (tmp_path / "adam-steps-x4-0.json").write_text(json.dumps(told(1)))
+    found = ablations.effects(tmp_path)
+    assert {name: effect.base for name, effect in found.items()} == {
+        "adam": "baseline", "adam-steps-x4": "adam"
+    }  # fmt: skip
+    np.testing.assert_allclose(found["adam-steps-x4"].mean, [-1, -1, -1])
+    gain = np.array([1.0, 4.0])[:, np.newaxis, np.newaxis] + np.zeros((2, 3, 4))
+    effect = ablations.Effect("adam", "baseline", 0, gain)
+    np.testing.assert_allclose(effect.error, [1.5] * 3)
+    (line,) = ablations.effects_table([effect]).splitlines()[2:]
+    assert line.split(" | ")[1:3] == ["baseline", "+2.50 ± 1.50"] and "`adam`" in line
+
+
 def test_differences_are_taken_song_by_song():
     other = told(5)
     other["scores"]["song"]["songs"].reverse()

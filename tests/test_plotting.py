@@ -180,3 +180,22 @@ def test_a_widget_shows_its_fallback_beside_itself():
     assert bundle["text/html"] == "<p>not running</p>"
     view = bundle["application/vnd.jupyter.widget-view+json"]
     assert view["model_id"] == slider.model_id
+
+
+def test_gains_are_drawn_with_the_mean_of_the_songs_and_its_standard_error():
+    changes = {"first": np.zeros((4, 3, 4)), "second": np.zeros((4, 3, 4))}
+    # Songs gain 1, 2, 3, 4 dB in SIR, whatever the source.
+    changes["second"][:, 1] = np.arange(1, 5)[:, np.newaxis] + np.array([-1, 1, -2, 2])
+    figure = plotting.gains(changes)
+    sdr, sir, _ = figure.axes
+    assert [label.get_text() for label in sdr.get_yticklabels()] == ["first", "second"]
+    drawn = [line for line in sir.lines if list(line.get_ydata()) == [1.0] * 4]
+    np.testing.assert_allclose(drawn[0].get_xdata(), [1, 2, 3, 4])
+    (start, stop), = [
+        (path.vertices[0, 0], path.vertices[1, 0])
+        for collection in sir.collections
+        for path in collection.get_paths()
+        if path.vertices[0, 1] == 1
+    ]  # fmt: skip
+    error = np.std([1, 2, 3, 4], ddof=1) / 2
+    np.testing.assert_allclose([start, stop], [2.5 - error, 2.5 + error])
