@@ -63,8 +63,10 @@ def bring_scripts(app: Sphinx, config: Config) -> None:
         app.add_css_file(path.name)
     for path in sorted(player.glob("*.js")):
         app.add_js_file(path.name)
-    config.html_static_path.append(str(Path(__file__).parent / "book.css"))
+    here = Path(__file__).parent
+    config.html_static_path += [str(here / "book.css"), str(here / "book.js")]
     app.add_css_file("book.css")
+    app.add_js_file("book.js")
     package = Path(util.find_spec("sphinx-mathjax-offline").origin).parent
     config.html_static_path.append(str(package / "static" / "mathjax" / "tex-svg-full.js"))
     config.mathjax_path = "tex-svg-full.js"
