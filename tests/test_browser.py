@@ -686,3 +686,51 @@ def test_landing_page_fits_a_phone(landing, page):
     box = landing.bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= 375
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+@pytest.fixture
+def pages(serve):
+    """Addresses of all pages of the built site."""
+    if not (SITE / "index.html").is_file():
+        pytest.skip(f"no built site at {SITE}: run `make book` first")
+    names = [path.relative_to(SITE).as_posix() for path in sorted(SITE.rglob("*.html"))]
+    address = serve(SITE)
+    return [f"{address}/{name}" for name in names if not name.startswith("_static/")]
+
+
+UNFOLD = """
+async () => {
+  const still = document.createElement("style");
+  still.textContent = "* { animation: none !important; transition: none !important; }";
+  document.head.append(still);
+  for (const part of document.querySelectorAll("details")) part.open = true;
+  for (const button of document.querySelectorAll(".toggle-hidden .toggle-button")) button.click();
+  await new Promise((resolve) => setTimeout(resolve, 500)); // the theme waits before it reacts
+}
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_any_page(scheme, chromium, pages):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    context = chromium.new_context(color_scheme=scheme, reduced_motion="reduce")
+    page, found = context.new_page(), []
+    for address in pages:
+        page.goto(address)
+        page.evaluate(UNFOLD)
+        for finding in axe.run(page).response["violations"]:
+            if finding["impact"] in ("serious", "critical"):
+                places = [" ".join(map(str, node["target"])) for node in finding["nodes"]]
+                found.append((address.rpartition("/")[2], finding["id"], places[:5]))
+    context.close()
+    assert found == []
+
+
+def test_no_page_scrolls_sideways_on_a_phone(page, pages):
+    page.set_viewport_size({"width": 375, "height": 700})
+    widths = {}
+    for address in pages:
+        page.goto(address)
+        page.evaluate(UNFOLD)
+        widths[address.rpartition("/")[2]] = page.evaluate("document.documentElement.scrollWidth")
+    assert {name: width for name, width in widths.items() if width > 375} == {}
