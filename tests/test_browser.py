@@ -20,6 +20,7 @@ import soundfile
 
 from sepkit.media import SITE_DIRECTORY
 from sepkit.player import stem_player
+from sepkit.songtable import song_table
 from sepkit.stepper import Step, explore
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -537,6 +538,37 @@ def test_outputs_of_a_notebook_play_alone_even_two_on_a_page(page, tmp_path, mon
         mix, _ = rendered(player)
         np.testing.assert_allclose(mix, stems["drums"], rtol=0, atol=1e-4)
     assert [url for url in page.requested if not url.startswith(("data:", path.as_uri()))] == []
+
+
+def test_the_song_table_sorts_and_filters(page, tmp_path, monkeypatch):
+    monkeypatch.delenv(SITE_DIRECTORY, raising=False)
+    songs = [
+        {"song": "B - one", "genre": "Rap", "SDR": 2.0},
+        {"song": "a - two", "genre": "Pop", "SDR": float("nan")},
+        {"song": "C - three", "genre": "Rap", "SDR": 10.0},
+        {"song": "D - four", "genre": "Pop", "SDR": -3.0},
+    ]
+    path = tmp_path / "songs.html"
+    path.write_text(document(song_table(songs, caption="Four songs").data))
+    page.goto(path.as_uri())
+    rows, status = page.locator("tbody tr"), page.get_by_role("status")
+
+    def order():
+        return "".join(name[0] for name in rows.locator("th").all_inner_texts())
+
+    sdr = page.get_by_role("button", name="SDR")
+    sdr.click()
+    assert order() == "CBDa"
+    heading = page.get_by_role("columnheader", name="SDR")
+    assert heading.get_attribute("aria-sort") == "descending"
+    sdr.press("Enter")
+    assert order() == "DBCa" and heading.get_attribute("aria-sort") == "ascending"
+    page.get_by_role("button", name="song").click()
+    assert order() == "aBCD" and heading.get_attribute("aria-sort") is None
+    assert status.inner_text() == "Sorted by song, ascending"
+    page.get_by_label("Show songs with").fill("rap three")
+    assert [row.is_visible() for row in rows.all()] == [False, False, True, False]
+    assert status.inner_text() == "1 of 4 songs"
 
 
 def assert_shows(stepper, folder, hop, window):
