@@ -67,8 +67,8 @@ def song_table(
     rows = "".join(_row(song, anchors) for song in songs)
     label = escape(caption, quote=True)
     html = (
-        f'<song-table><label class="song-filter" hidden>Show songs with <input type="search"></label>'
-        f'<p class="song-count" role="status"></p>'
+        '<song-table><label class="song-filter" hidden>Show songs with '
+        '<input type="search"></label><p class="song-count" role="status"></p>'
         f'<div class="song-scroll" role="region" aria-label="{label}" tabindex="0"><table>'
         f"<caption>{escape(caption)}</caption><thead><tr>{headings}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div></song-table>"
