@@ -43,6 +43,7 @@ _MODULES = (
     "sampling",
     "separation",
     "spectral",
+    "songtable",
     "stepper",
     "training",
 )

@@ -20,6 +20,7 @@ import soundfile
 
 from sepkit.media import SITE_DIRECTORY
 from sepkit.player import stem_player
+from sepkit.songtable import song_table
 from sepkit.stepper import Step, explore
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -539,6 +540,37 @@ def test_outputs_of_a_notebook_play_alone_even_two_on_a_page(page, tmp_path, mon
     assert [url for url in page.requested if not url.startswith(("data:", path.as_uri()))] == []
 
 
+def test_the_song_table_sorts_and_filters(page, tmp_path, monkeypatch):
+    monkeypatch.delenv(SITE_DIRECTORY, raising=False)
+    songs = [
+        {"song": "B - one", "genre": "Rap", "SDR": 2.0},
+        {"song": "a - two", "genre": "Pop", "SDR": float("nan")},
+        {"song": "C - three", "genre": "Rap", "SDR": 10.0},
+        {"song": "D - four", "genre": "Pop", "SDR": -3.0},
+    ]
+    path = tmp_path / "songs.html"
+    path.write_text(document(song_table(songs, caption="Four songs").data))
+    page.goto(path.as_uri())
+    rows, status = page.locator("tbody tr"), page.get_by_role("status")
+
+    def order():
+        return "".join(name[0] for name in rows.locator("th").all_inner_texts())
+
+    sdr = page.get_by_role("button", name="SDR")
+    sdr.click()
+    assert order() == "CBDa"
+    heading = page.get_by_role("columnheader", name="SDR")
+    assert heading.get_attribute("aria-sort") == "descending"
+    sdr.press("Enter")
+    assert order() == "DBCa" and heading.get_attribute("aria-sort") == "ascending"
+    page.get_by_role("button", name="song").click()
+    assert order() == "aBCD" and heading.get_attribute("aria-sort") is None
+    assert status.inner_text() == "Sorted by song, ascending"
+    page.get_by_label("Show songs with").fill("rap three")
+    assert [row.is_visible() for row in rows.all()] == [False, False, True, False]
+    assert status.inner_text() == "1 of 4 songs"
+
+
 def assert_shows(stepper, folder, hop, window):
     """Check picture, text and sound of a setting, by what is in their files."""
     image, audio = stepper.locator("img"), stepper.locator("audio")
@@ -686,3 +718,51 @@ def test_landing_page_fits_a_phone(landing, page):
     box = landing.bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= 375
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+@pytest.fixture
+def pages(serve):
+    """Addresses of all pages of the built site."""
+    if not (SITE / "index.html").is_file():
+        pytest.skip(f"no built site at {SITE}: run `make book` first")
+    names = [path.relative_to(SITE).as_posix() for path in sorted(SITE.rglob("*.html"))]
+    address = serve(SITE)
+    return [f"{address}/{name}" for name in names if not name.startswith("_static/")]
+
+
+UNFOLD = """
+async () => {
+  const still = document.createElement("style");
+  still.textContent = "* { animation: none !important; transition: none !important; }";
+  document.head.append(still);
+  for (const part of document.querySelectorAll("details")) part.open = true;
+  for (const button of document.querySelectorAll(".toggle-hidden .toggle-button")) button.click();
+  await new Promise((resolve) => setTimeout(resolve, 500)); // the theme waits before it reacts
+}
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_any_page(scheme, chromium, pages):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    context = chromium.new_context(color_scheme=scheme, reduced_motion="reduce")
+    page, found = context.new_page(), []
+    for address in pages:
+        page.goto(address)
+        page.evaluate(UNFOLD)
+        for finding in axe.run(page).response["violations"]:
+            if finding["impact"] in ("serious", "critical"):
+                places = [" ".join(map(str, node["target"])) for node in finding["nodes"]]
+                found.append((address.rpartition("/")[2], finding["id"], places[:5]))
+    context.close()
+    assert found == []
+
+
+def test_no_page_scrolls_sideways_on_a_phone(page, pages):
+    page.set_viewport_size({"width": 375, "height": 700})
+    widths = {}
+    for address in pages:
+        page.goto(address)
+        page.evaluate(UNFOLD)
+        widths[address.rpartition("/")[2]] = page.evaluate("document.documentElement.scrollWidth")
+    assert {name: width for name, width in widths.items() if width > 375} == {}

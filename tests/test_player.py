@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import struct
 from html.parser import HTMLParser
 
 import numpy as np
@@ -83,26 +82,6 @@ def test_notebook_output_loads_nothing():
         for name in ("data-audio", "data-spectrogram"):
             assert attributes.get(name, "data:").startswith("data:")
     assert not re.search(r"https?://|@import|url\((?!\"\$)", html)
-
-
-def test_seek_table_names_the_start_of_every_frame():
-    n_samples = RATE + 1
-    player = stem_player({"a": noise(1, n_samples=n_samples)}, RATE)
-    (row,) = Elements(player.html).of_class("stem-track")
-    flac = base64.b64decode(row["data-audio"].partition(",")[2])
-    block, size = flac[42] & 0x7F, int.from_bytes(flac[43:46], "big")
-    assert block == 3
-    points = list(struct.iter_unpack(">QQH", flac[46 : 46 + size]))
-    place, last = 46 + size, False
-    while not last:
-        last = bool(flac[place] & 0x80)
-        place += 4 + int.from_bytes(flac[place + 1 : place + 4], "big")
-    assert sum(length for _, _, length in points) == n_samples
-    for index, (first, offset, _) in enumerate(points):
-        assert first == sum(length for _, _, length in points[:index])
-        # A frame's header: sync code, two bytes of format, its number.
-        assert flac[place + offset : place + offset + 2] == b"\xff\xf8"
-        assert flac[place + offset + 4] == index
 
 
 def test_one_gain_for_all_tracks_when_one_would_clip():

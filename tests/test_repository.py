@@ -39,7 +39,7 @@ ORDER = (
         "losses",
     ]
     + ["sampling", "training", "oracles", "separation", "metrics", "experiments", "ablations"]
-    + ["player", "plotting", "stepper", "cli"]
+    + ["player", "plotting", "songtable", "stepper", "cli"]
 )
 
 # What Colab brought along in August 2026: an installation of sepkit must leave it as it is.

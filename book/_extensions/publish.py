@@ -1,4 +1,4 @@
-"""What the book's site is given at build time: launch links, the player's files, MathJax."""
+"""What the book's site is given at build time: launch links, scripts, styles, MathJax."""
 
 import os
 import re
@@ -56,20 +56,31 @@ def offer_launch(app: Sphinx, config: Config) -> None:
 
 
 def bring_scripts(app: Sphinx, config: Config) -> None:
-    """Copy the player's files and MathJax into the site: it loads nothing from elsewhere."""
+    """Copy scripts, styles and MathJax into the site: it loads nothing from elsewhere."""
     player = Path(str(resources.files("sepkit") / "static"))
     config.html_static_path.append(str(player))
     for path in sorted(player.glob("*.css")):
         app.add_css_file(path.name)
     for path in sorted(player.glob("*.js")):
         app.add_js_file(path.name)
+    here = Path(__file__).parent
+    config.html_static_path += [str(here / "book.css"), str(here / "book.js")]
+    app.add_css_file("book.css")
+    app.add_js_file("book.js")
     package = Path(util.find_spec("sphinx-mathjax-offline").origin).parent
     config.html_static_path.append(str(package / "static" / "mathjax" / "tex-svg-full.js"))
     config.mathjax_path = "tex-svg-full.js"
+
+
+def mend_roles(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
+    """Take out roles of docutils' lists of citations, which ARIA does not allow there."""
+    for role in (' role="list"', ' role="doc-biblioentry"'):
+        context["body"] = context.get("body", "").replace(role, "")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
     app.connect("config-inited", offer_launch)
     app.connect("config-inited", bring_scripts)
+    app.connect("html-page-context", mend_roles)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
