@@ -19,6 +19,10 @@ from sepkit.parameters import DECODER, ENCODER, Parameters
 from sepkit.spectral import CONTEXT, N_BINS
 
 
+# The least sum whose square, by which XLA divides in the derivative, is a normal float32.
+_SQUARABLE = 1e-18
+
+
 def namespace(array) -> ModuleType:
     """Give the library that computes with an array.
 
@@ -184,11 +188,12 @@ def normalize(drawn):
     Returns
     -------
     array of shape (S, ...), float32
-        Each divided by the sum over sources; 1/S where all are zero, where the report has 0/0.
+        Each divided by the sum over sources; 1/S where all are zero, where the report has 0/0, or
+        so near to it that float32 cannot square the sum, as the derivative has to.
     """
     xp = namespace(drawn)
     total = xp.sum(drawn, axis=0)
-    silent = total == 0.0
+    silent = total < _SQUARABLE
     # Both branches of a `where` are differentiated: the divisor must never be zero.
     share = drawn / xp.where(silent, xp.ones_like(total), total)
     return xp.where(silent, xp.full_like(drawn, 1.0 / drawn.shape[0]), share)
