@@ -18,7 +18,6 @@ import numpy as np
 from sepkit.parameters import DECODER, ENCODER, Parameters
 from sepkit.spectral import CONTEXT, N_BINS
 
-
 # The least sum whose square, by which XLA divides in the derivative, is a normal float32.
 _SQUARABLE = 1e-18
 
