@@ -201,6 +201,16 @@ def test_every_sound_and_picture_of_a_script_is_a_file_of_the_site(pages, site):
     assert [n for n, p in pages.items() if "data:audio" in p.path.read_text("utf-8")] == []
 
 
+def test_no_page_exceeds_three_megabytes_without_its_sound(pages):
+    sizes = {}
+    for name, page in pages.items():
+        pictures = {
+            _file(page, load) for load in page.loads if re.search(r"\.(png|svg|webp)$", load)
+        }
+        sizes[name] = page.path.stat().st_size + sum(path.stat().st_size for path in pictures)
+    assert {name: size for name, size in sizes.items() if size > 3e6} == {}
+
+
 def test_no_link_within_the_site_is_dead(pages):
     by_path = {page.path: page for page in pages.values()}
     dead = []
