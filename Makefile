@@ -24,7 +24,7 @@ book: weights .venv/installed ffmpeg
 	rm -rf _build book/_static
 	mkdir -p "$(AUDIO)"
 	$(JUPYTER_BOOK) --path-output .
-	SEPKIT_SITE="$(CURDIR)/_build/html" $(BIN)/python -m pytest tests/test_book.py
+	SEPKIT_SITE="$(CURDIR)/_build/html" $(BIN)/python -m pytest tests/test_book.py tests/test_tables.py
 
 linkcheck: weights .venv/installed ffmpeg
 	mkdir -p "$(AUDIO)"

@@ -53,8 +53,12 @@ def _decoders_as_encoder(values: dict) -> dict:
 def _other_as_bass(values: dict) -> dict:
     bass, other = SOURCES.index("bass"), SOURCES.index("other")
     shared = [bass if i == other else i for i in range(len(SOURCES))]
-    dense = {n: ops.take(values[n], shared, axis=0) for n in values if n.startswith("single_dense")}
-    return values | dense
+    # Not ops.take, whose gradient XLA compiles to a loop over single numbers.
+    return values | {
+        name: ops.stack([value[i] for i in shared])
+        for name, value in values.items()
+        if name.startswith("single_dense")
+    }
 
 
 def _small_input(values: dict) -> dict:

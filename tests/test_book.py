@@ -20,7 +20,10 @@ import sepkit
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-CHAPTERS = [TOC["root"], *(chapter["file"] for chapter in TOC["chapters"])]
+CHAPTERS = [
+    TOC["root"],
+    *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]),
+]
 
 
 # The sources.
@@ -196,6 +199,16 @@ def test_every_sound_and_picture_of_a_script_is_a_file_of_the_site(pages, site):
     ]
     assert lost == []
     assert [n for n, p in pages.items() if "data:audio" in p.path.read_text("utf-8")] == []
+
+
+def test_no_page_exceeds_three_megabytes_without_its_sound(pages):
+    sizes = {}
+    for name, page in pages.items():
+        pictures = {
+            _file(page, load) for load in page.loads if re.search(r"\.(png|svg|webp)$", load)
+        }
+        sizes[name] = page.path.stat().st_size + sum(path.stat().st_size for path in pictures)
+    assert {name: size for name, size in sizes.items() if size > 3e6} == {}
 
 
 def test_no_link_within_the_site_is_dead(pages):
