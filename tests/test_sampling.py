@@ -68,7 +68,7 @@ def test_overlapping_segments_are_another_sequence_of_batches(songs):
 
 
 def test_mixing_anew_makes_segments_of_any_length(songs):
-    batches = remixed(songs, length=13312)
+    batches = sampling.RemixBatches(songs, sampling.Remix(2, 3), batch_size=8, length=13312)
     assert batches.read(0, 0).shape == batches.shape == (8, 13312, 1, 4)
 
 

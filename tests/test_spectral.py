@@ -6,6 +6,7 @@ import pytest
 import scipy.signal
 
 from sepkit import spectral
+from sepkit.errors import ParameterError
 
 
 def noise(*shape, seed=0):

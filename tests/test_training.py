@@ -83,7 +83,7 @@ def test_another_transform_is_librosa_s_with_its_window():
     np.testing.assert_allclose(ours, theirs.swapaxes(1, 2), atol=1e-4)
 
 
-@pytest.mark.parametrize("objective", training.OBJECTIVES)
+@pytest.mark.parametrize("objective", ["waveform", "faded waveform", "spectrum", "magnitude"])
 def test_every_objective_takes_another_transform_and_longer_contexts(objective):
     """A perfect model of one source has nothing left to learn but what the edges fade."""
     transform = spectral.Transform(512, "blackman-harris")
