@@ -23,7 +23,7 @@ from sepkit.experiments import EXPERIMENTS, Evaluation, Experiment, SongScores
 from sepkit.metrics import METRICS
 from sepkit.parameters import Sizes
 from sepkit.sampling import Remix
-from sepkit.spectral import CONTEXT
+from sepkit.spectral import CONTEXT, FRAME, REPORT_TRANSFORM, Transform
 
 _REPORT = EXPERIMENTS["experiment1"]
 _STEPS = 2730
@@ -125,6 +125,15 @@ def _arms() -> dict[str, Arm]:
     arm("input-scale", "magnitudes times 0.3 / 32", tie="input scale")
     arm("tied-decoders", "decoders with the encoder's kernels", tie="decoders")
     arm("shared-bass-other", 'one dense layer for bass and "other"', tie="bass and other")
+    arm("blackman-harris", "a symmetric Blackman-Harris window",
+        transform=Transform(window="blackman-harris"))  # fmt: skip
+    # Nineteen epochs of ten, two of ten: as many steps, for there are fewer segments, and more.
+    arm("hop-512", "and a hop of 512, as many steps", base="blackman-harris",
+        transform=Transform(512, "blackman-harris"), epochs=19)  # fmt: skip
+    arm("contexts-every-5", "a context every 5 frames, as many steps",
+        segment_step=5, epochs=2)  # fmt: skip
+    arm("contexts-30", "and contexts of 30 frames", base="contexts-every-5",
+        sizes=Sizes(context=30))  # fmt: skip
 
     group = "optimiser"
     arm("adadelta-rate-1", "Adadelta at rate 1", learning_rate=1.0)
@@ -232,11 +241,19 @@ def _run(experiment: Experiment, songs: Songs, seed: int, path: Path) -> None:
             experiment, train, seed=seed, output=folder, checkpoint=checkpoint
         )
         card = json.loads(weights.with_name(f"{experiment.name}.json").read_text(encoding="utf-8"))
-        for mode in experiments.MODES:
-            scored = experiments.evaluate(weights, score, mode=mode, measures=("report",))
-            card["scores"][mode] = scored.as_dict()
+        for scored in _score(experiment, weights, score):
+            card["scores"][scored.mode] = scored.as_dict()
     experiments.write_json(card, path)
     checkpoint.unlink(missing_ok=True)
+
+
+def _score(experiment: Experiment, weights: Path, songs: Sequence[Track]) -> list[Evaluation]:
+    if (experiment.transform, experiment.sizes.context) != (REPORT_TRANSFORM, CONTEXT):
+        return score_as_trained(songs, weights, transform=experiment.transform)
+    return [
+        experiments.evaluate(weights, songs, mode=mode, measures=("report",))
+        for mode in experiments.MODES
+    ]
 
 
 def differences(result: Mapping, base: Mapping, mode: str) -> np.ndarray:
@@ -437,6 +454,109 @@ def effects_table(compared: Sequence[Effect]) -> str:
 def _told(effect: Effect) -> list[str]:
     pairs = zip(effect.mean, effect.error, strict=True)
     return [f"{mean:+.2f} ± {error:.2f}".replace("-", "−") for mean, error in pairs]
+
+
+def score_as_trained(
+    tracks: Sequence[Track], weights: str | Path, *, transform: Transform
+) -> list[Evaluation]:
+    """Score a network that was trained with another STFT, or other contexts, in both modes.
+
+    In mode "report" the samples count that count for the report's network, what fills whole
+    batches of its 32 segments, however long this one's segments are.
+
+    Parameters
+    ----------
+    tracks : sequence of Track
+        The songs, of which the left channel is heard.
+    weights : str or Path
+        Weight file of a network of one channel.
+    transform : sepkit.spectral.Transform
+        The STFT that it was trained with.
+
+    Returns
+    -------
+    list of Evaluation
+        Modes "report" (`separate_segments`) and "song" (`separate_song`, a context every 5
+        frames).
+    """
+    from sepkit import model
+
+    trained = model.load_model(weights)
+    pairs = network.matrices(model.get_parameters(trained))
+    hop = separation.HOP_CONTEXTS
+    scored = [Evaluation("report"), Evaluation("song", hop)]
+    for track in tracks:
+        stems = np.stack([stem[:, :1] for stem in track.excerpt().stems.values()])
+        mixture = stems.sum(axis=0)
+        batch = separation.REPORT_BATCH * spectral.SEGMENT
+        kept = len(mixture) // batch * batch
+        ways = (
+            separate_segments(trained, mixture, transform=transform)[:, :kept],
+            separate_song(pairs, mixture, transform=transform, hop=hop),
+        )
+        for evaluation, estimates in zip(scored, ways, strict=True):
+            references = stems[:, : estimates.shape[1], 0]
+            scores = metrics.report_scores(references, estimates[..., 0])
+            evaluation.songs.append(SongScores(track.name, scores[np.newaxis]))
+    return scored
+
+
+def separate_segments(model, mixture: np.ndarray, *, transform: Transform) -> np.ndarray:
+    """Separate segments end to end as in training, with another STFT: their edges fade.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Of `sepkit.build_model`.
+    mixture : ndarray of shape (n_samples, n_channels), float32
+        A song of as many channels.
+    transform : sepkit.spectral.Transform
+        The STFT.
+
+    Returns
+    -------
+    ndarray of shape (n_sources, n_samples, n_channels), float32
+        Estimates.
+    """
+    from sepkit import training
+
+    _, context, _, channels, n_sources = model.output_shape
+    pieces = spectral.segments(mixture, length=transform.count_samples(context))
+    estimates = training.separate_segments(model, pieces, transform=transform).numpy()
+    return np.moveaxis(estimates.reshape(-1, channels, n_sources)[: len(mixture)], -1, 0)
+
+
+def separate_song(
+    pairs: dict, mixture: np.ndarray, *, transform: Transform, hop: int
+) -> np.ndarray:
+    """Separate a song as `sepkit.separate` does, with another STFT.
+
+    Parameters
+    ----------
+    pairs : dict
+        The network's `sepkit.network.matrices`.
+    mixture : ndarray of shape (n_samples, n_channels), float32
+        A song of as many channels.
+    transform : sepkit.spectral.Transform
+        The STFT.
+    hop : int
+        Frames between the starts of contexts.
+
+    Returns
+    -------
+    ndarray of shape (n_sources, n_samples, n_channels), float32
+        Estimates, which sum to the song.
+    """
+    import librosa
+
+    options = {"hop_length": transform.hop, "window": transform.values(), "center": False}
+    # As many frames as overlap cover every sample, the first and the last one too.
+    before = FRAME - transform.hop
+    padded = np.pad(mixture, [(before, FRAME), (0, 0)])
+    spectrum = librosa.stft(padded.T, n_fft=FRAME, **options).T
+    estimates = separation.mean_masks(pairs, np.abs(spectrum), hop) * spectrum
+    sounds = librosa.istft(estimates.transpose(0, 3, 2, 1), **options)
+    return sounds[..., before : before + len(mixture)].swapaxes(1, 2)
 
 
 # The same weights, other ways back to sound.

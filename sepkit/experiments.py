@@ -25,6 +25,7 @@ from sepkit.losses import ALPHA, BETA, GAMMA
 from sepkit.metrics import METRICS
 from sepkit.parameters import REPORT_SIZES, Sizes
 from sepkit.sampling import Remix
+from sepkit.spectral import REPORT_TRANSFORM, Transform
 
 MODES = ("report", "song")
 """The report's own procedure, segment by segment; whole song with overlapping contexts."""
@@ -52,10 +53,14 @@ class Experiment:
         How large its layers are.
     tie : str
         How its arrays hang together in training, a key of `sepkit.model.TIES`.
+    transform : sepkit.spectral.Transform
+        The STFT that it is trained with; the library separates with the report's alone.
     block_size, block_step, epochs, repetitions : int
         The schedule (`sepkit.sampling.report_schedule`).
+    segment_step : int, optional
+        Frames between the starts of the schedule's segments; end to end by default.
     remix : sepkit.sampling.Remix, optional
-        Mix songs anew instead; the schedule's four numbers are then unused.
+        Mix songs anew instead; the schedule's numbers are then unused.
     batch_size : int
         Segments a step.
     optimizer : {"adadelta", "adam"}
@@ -79,10 +84,12 @@ class Experiment:
     channels: int = 1
     sizes: Sizes = REPORT_SIZES
     tie: str = "none"
+    transform: Transform = REPORT_TRANSFORM
     block_size: int = 10
     block_step: int = 5
     epochs: int = 10
     repetitions: int = 3
+    segment_step: int | None = None
     remix: Remix | None = None
     batch_size: int = 32
     optimizer: str = "adadelta"
@@ -234,12 +241,13 @@ def train(
         seed=seed,
         tie=experiment.tie,
     )
+    objective = training.OBJECTIVES[experiment.objective]
     started = time.perf_counter()
     history = training.fit(
         network,
         _batches(experiment, tracks, seed),
         optimizer=_optimizer(experiment),
-        objective=training.OBJECTIVES[experiment.objective](_loss(experiment)),
+        objective=objective(_loss(experiment), transform=experiment.transform),
         checkpoint=checkpoint,
     )
     # Decoders that only helped in training are dropped.
@@ -272,6 +280,7 @@ def _batches(experiment: Experiment, tracks: Sequence[Track], seed: int) -> samp
         "channels": experiment.channels,
         "batch_size": experiment.batch_size,
         "seed": seed,
+        "length": experiment.transform.count_samples(experiment.sizes.context),
     }
     if experiment.remix is not None:
         return sampling.RemixBatches(tracks, experiment.remix, **options)
@@ -282,7 +291,8 @@ def _batches(experiment: Experiment, tracks: Sequence[Track], seed: int) -> samp
         epochs=experiment.epochs,
         repetitions=experiment.repetitions,
     )
-    return sampling.BlockBatches(tracks, schedule, **options)
+    step = experiment.segment_step and experiment.segment_step * experiment.transform.hop
+    return sampling.BlockBatches(tracks, schedule, step=step, **options)
 
 
 def _optimizer(experiment: Experiment):

@@ -13,7 +13,7 @@ from sepkit import network, parameters
 from sepkit.datasets import SOURCES
 from sepkit.errors import MissingPackageError, ModelError
 from sepkit.parameters import REPORT_SIZES, Sizes
-from sepkit.spectral import CONTEXT, FRAME, HOP, N_BINS, SEGMENT
+from sepkit.spectral import CONTEXT, FRAME, HOP, N_BINS
 
 try:
     import keras
@@ -217,7 +217,7 @@ def build_model(
         raise ModelError(
             f"model of {len(sources)} sources and {channels} channels: give at least one of each"
         )
-    magnitudes = keras.Input((CONTEXT, N_BINS, channels), name="magnitudes")
+    magnitudes = keras.Input((sizes.context, N_BINS, channels), name="magnitudes")
     layer = MaskNetwork(
         sources=sources, channels=channels, sizes=sizes, seed=seed, tie=tie, name="mask_network"
     )
@@ -322,6 +322,7 @@ def report_network(
     channels: int = 1,
     batch_size: int | None = None,
     sizes: tuple[int, int, int, int, int, int, int] = (1, 513, 50, 12, 1, 30, 128),
+    context: int = CONTEXT,
 ) -> keras.Model:
     """Build the report's literal graph: two-dimensional convolutions, from spectrum to waveform.
 
@@ -340,6 +341,8 @@ def report_network(
     sizes : tuple of int
         ``(t1, f1, N1, t2, f2, N2, N)``: taps in time and frequency and number of the vertical
         and horizontal filters, and units of the shared dense layer.
+    context : int
+        Frames a segment.
 
     Returns
     -------
@@ -348,7 +351,7 @@ def report_network(
         ``(batch, 7168, channels, n_sources)``, with the report's layer names.
     """
     t1, f1, n1, t2, f2, n2, n = sizes
-    stft = keras.Input((CONTEXT, N_BINS, channels, 2), batch_size=batch_size, name="stft")
+    stft = keras.Input((context, N_BINS, channels, 2), batch_size=batch_size, name="stft")
     magnitude = layers.Lambda(lambda x: x[..., 0], name="magnitude")(stft)
     phase = layers.Lambda(lambda x: x[..., 1], name="phase")(stft)
 
@@ -395,4 +398,5 @@ def _segment_waveform(spectrum):
         FRAME,
         window_fn=tf.signal.inverse_stft_window_fn(HOP),
     )
-    return tf.transpose(tf.ensure_shape(waveform, (*waveform.shape[:-1], SEGMENT)), (0, 2, 1))
+    n_samples = HOP * (spectrum.shape[2] - 1) + FRAME
+    return tf.transpose(tf.ensure_shape(waveform, (*waveform.shape[:-1], n_samples)), (0, 2, 1))

@@ -15,7 +15,7 @@ from types import ModuleType
 
 import numpy as np
 
-from sepkit.parameters import DECODER, ENCODER, Parameters
+from sepkit.parameters import DECODER, ENCODER, Parameters, layer_sizes
 from sepkit.spectral import CONTEXT, N_BINS
 
 # The least sum whose square, by which XLA divides in the derivative, is a normal float32.
@@ -42,27 +42,29 @@ def namespace(array) -> ModuleType:
     return keras.ops
 
 
-def band_matrix(kernel):
+def band_matrix(kernel, *, context: int = CONTEXT):
     """Write a convolution along the frames of a context as one matrix.
 
     Parameters
     ----------
     kernel : array of shape (taps, n, m), float32
         What joins n values of a frame to m values of a position, for each of `taps` frames.
+    context : int
+        Frames of the context.
 
     Returns
     -------
-    array of shape ((26 - taps) * m, 25 * n), float32
+    array of shape ((context + 1 - taps) * m, context * n), float32
         From position p, value j, to frame p + k, value i, stands ``kernel[k, i, j]``; elsewhere 0.
     """
     xp = namespace(kernel)
     taps, n, m = kernel.shape
     kernel = xp.transpose(kernel, (2, 0, 1))
     rows = [
-        xp.pad(kernel, [[0, 0], [position, CONTEXT - taps - position], [0, 0]])
-        for position in range(CONTEXT - taps + 1)
+        xp.pad(kernel, [[0, 0], [position, context - taps - position], [0, 0]])
+        for position in range(context - taps + 1)
     ]
-    return xp.reshape(xp.stack(rows), (len(rows) * m, CONTEXT * n))
+    return xp.reshape(xp.stack(rows), (len(rows) * m, context * n))
 
 
 def matrices(parameters: Parameters) -> dict:
@@ -83,30 +85,50 @@ def matrices(parameters: Parameters) -> dict:
     bias = {layer: parameters[f"{layer}/bias"] for layer in (*ENCODER, *DECODER)}
     xp = namespace(kernel["global_dense"])
     n_sources, _, channels, n_timbres = kernel["vertical_deconvolution"].shape
-    n_positions = CONTEXT - kernel["horizontal_convolution"].shape[0] + 1
+    sizes = layer_sizes(parameters)
+    context = sizes.context
     n_inputs = N_BINS * channels
     vertical = xp.reshape(kernel["vertical_deconvolution"], (n_sources, n_inputs, n_timbres))
-    unfold = [band_matrix(kernel["horizontal_deconvolution"][i]) for i in range(n_sources)]
+    unfold = [
+        band_matrix(kernel["horizontal_deconvolution"][i], context=context)
+        for i in range(n_sources)
+    ]
     return {
         "timbre": (
             xp.reshape(kernel["vertical_convolution"], (n_inputs, n_timbres)),
             bias["vertical_convolution"],
         ),
         "patterns": (
-            xp.transpose(band_matrix(kernel["horizontal_convolution"]), (1, 0)),
-            xp.tile(bias["horizontal_convolution"], (n_positions,)),
+            xp.transpose(band_matrix(kernel["horizontal_convolution"], context=context), (1, 0)),
+            xp.tile(bias["horizontal_convolution"], (sizes.n_positions,)),
         ),
         "shared": (kernel["global_dense"], bias["global_dense"]),
         "dense": (kernel["single_dense"], bias["single_dense"][:, None]),
         "unfold": (
             xp.stack(unfold),
-            xp.tile(bias["horizontal_deconvolution"], (1, CONTEXT))[:, None],
+            xp.tile(bias["horizontal_deconvolution"], (1, context))[:, None],
         ),
         "draw": (
             xp.transpose(vertical, (0, 2, 1)),
             xp.tile(bias["vertical_deconvolution"], (1, N_BINS))[:, None],
         ),
     }
+
+
+def context_length(pairs: dict) -> int:
+    """Tell how many frames a network sees at once.
+
+    Parameters
+    ----------
+    pairs : dict
+        The network's `matrices`.
+
+    Returns
+    -------
+    int
+        25 for the report's.
+    """
+    return pairs["patterns"][0].shape[0] // pairs["timbre"][0].shape[1]
 
 
 def _affine(pair, values):
@@ -173,7 +195,8 @@ def decode(pairs: dict, shared):
     timbres = _affine(pairs["unfold"], xp.maximum(_affine(pairs["dense"], shared), 0.0))
     n_sources, n_timbres, n_inputs = pairs["draw"][0].shape
     drawn = _affine(pairs["draw"], xp.reshape(timbres, (n_sources, -1, n_timbres)))
-    return xp.abs(xp.reshape(drawn, (n_sources, -1, CONTEXT, N_BINS, n_inputs // N_BINS)))
+    shape = (n_sources, -1, context_length(pairs), N_BINS, n_inputs // N_BINS)
+    return xp.abs(xp.reshape(drawn, shape))
 
 
 def normalize(drawn):

@@ -52,20 +52,23 @@ class Sizes:
     n_patterns : int
         Filters of the horizontal convolution.
     pattern : int
-        Frames that a horizontal filter spans, at most 25.
+        Frames that a horizontal filter spans, at most a context.
     n_shared : int
         Units of the dense layer that all sources share.
+    context : int
+        Frames that the network sees at once.
     """
 
     n_timbres: int = 50
     n_patterns: int = 30
     pattern: int = 12
     n_shared: int = 128
+    context: int = CONTEXT
 
     @property
     def n_positions(self) -> int:
-        """Places of a horizontal filter in a context of 25 frames."""
-        return CONTEXT - self.pattern + 1
+        """Places of a horizontal filter in a context."""
+        return self.context - self.pattern + 1
 
 
 REPORT_SIZES = Sizes()
@@ -149,18 +152,25 @@ def layer_sizes(parameters: Parameters) -> Sizes:
     Raises
     ------
     ModelError
-        When the arrays that tell are missing or have another number of axes.
+        When the arrays that tell are missing, have another number of axes, or contradict each
+        other.
     """
     try:
         _, _, _, n_timbres = parameters["vertical_deconvolution/kernel"].shape
         pattern, _, n_patterns = parameters["horizontal_convolution/kernel"].shape
-        (n_shared,) = parameters["global_dense/bias"].shape
+        n_flat, n_shared = parameters["global_dense/kernel"].shape
     except (KeyError, ValueError):
         raise ModelError(
             "weights: no vertical_deconvolution/kernel of four axes, horizontal_convolution/kernel "
-            "of three or global_dense/bias of one; give weights of this network"
+            "of three or global_dense/kernel of two; give weights of this network"
         ) from None
-    return Sizes(n_timbres, n_patterns, pattern, n_shared)
+    n_positions, rest = divmod(n_flat, n_patterns)
+    if rest or not n_positions:
+        raise ModelError(
+            f"weights: global_dense/kernel has {n_flat} rows, no multiple of the {n_patterns} "
+            "horizontal filters; give weights of this network"
+        )
+    return Sizes(n_timbres, n_patterns, pattern, n_shared, n_positions + pattern - 1)
 
 
 def dimensions(parameters: Parameters) -> tuple[int, int]:

@@ -146,6 +146,10 @@ class SegmentStore:
         report's decoder does.
     speeds : sequence of float
         Each song is kept at each of these speeds, pitch and tempo together.
+    length : int
+        Samples a segment.
+    step : int, optional
+        Samples between the starts of a song's segments; end to end by default.
 
     Attributes
     ----------
@@ -156,7 +160,13 @@ class SegmentStore:
     """
 
     def __init__(
-        self, tracks: Sequence[Track], *, channels: int = 1, speeds: Sequence[float] = (1.0,)
+        self,
+        tracks: Sequence[Track],
+        *,
+        channels: int = 1,
+        speeds: Sequence[float] = (1.0,),
+        length: int = SEGMENT,
+        step: int | None = None,
     ):
         if not tracks:
             raise DatasetError("no songs to train on; give at least one")
@@ -167,20 +177,19 @@ class SegmentStore:
             for track in tqdm(tracks, desc="reading songs", unit="song", leave=False):
                 sources = _song_sources(track, channels)
                 for speed in speeds:
-                    pieces = spectral.segments(_at_speed(sources, speed))
+                    sound = _at_speed(sources, speed)
+                    pieces = spectral.segments(sound, length=length, step=step)
                     file.write(pieces.tobytes())
                     counts.append(len(pieces))
         self.starts = np.concatenate([[0], np.cumsum(counts)])
-        shape = (int(self.starts[-1]), SEGMENT, channels, len(SOURCES))
+        shape = (int(self.starts[-1]), length, channels, len(SOURCES))
         self.segments = np.memmap(path, np.float32, "r", shape=shape)
 
 
 @lru_cache(maxsize=1)
-def _store(
-    tracks: tuple[Track, ...], channels: int, speeds: tuple[float, ...] = (1.0,)
-) -> SegmentStore:
+def _store(tracks: tuple[Track, ...], **options) -> SegmentStore:
     """Read songs once where one training follows another on the same ones."""
-    return SegmentStore(tracks, channels=channels, speeds=speeds)
+    return SegmentStore(tracks, **options)
 
 
 def _song_sources(track: Track, channels: int) -> np.ndarray:
@@ -206,7 +215,7 @@ def _at_speed(sources: np.ndarray, speed: float) -> np.ndarray:
 
 
 class BlockBatches:
-    """The report's batches: an epoch's songs, cut end to end, in shuffled segments.
+    """The report's batches: an epoch's songs, cut into segments, shuffled.
 
     What does not fill the last batch of an epoch is dropped before the shuffle, always the same
     segments, as in the report.
@@ -223,6 +232,10 @@ class BlockBatches:
         Segments a step.
     seed : int
         Seed of the shuffles.
+    length : int
+        Samples a segment.
+    step : int, optional
+        Samples between the starts of a song's segments; end to end by default, as in the report.
     """
 
     def __init__(
@@ -233,14 +246,18 @@ class BlockBatches:
         channels: int = 1,
         batch_size: int = BATCH_SIZE,
         seed: int = 0,
+        length: int = SEGMENT,
+        step: int | None = None,
     ):
-        self.store = _store(tuple(tracks), channels)
+        self.store = _store(tuple(tracks), channels=channels, length=length, step=step)
         self.schedule, self.batch_size, self.seed = schedule, batch_size, seed
         self.labels = [
             {"repetition": e.repetition, "block": e.block, "epoch": e.epoch} for e in schedule
         ]
         self.shape = (batch_size, *self.store.segments.shape[1:])
         self._told = [[track.name for track in tracks], list(map(str, schedule))]
+        if step is not None:
+            self._told.append(step)
         if not all(self.count(i) for i in range(len(schedule))):
             raise DatasetError(
                 f"songs too short: a block fills no batch of {batch_size} segments; give more"
@@ -355,6 +372,8 @@ class RemixBatches:
         Segments a step.
     seed : int
         Seed of all draws.
+    length : int
+        Samples a segment.
     """
 
     def __init__(
@@ -365,20 +384,21 @@ class RemixBatches:
         channels: int = 1,
         batch_size: int = BATCH_SIZE,
         seed: int = 0,
+        length: int = SEGMENT,
     ):
         if not 0 <= remix.together <= 1 or min(remix.epochs, remix.steps) < 1:
             raise ParameterError("remix: give 0 <= together <= 1, and at least one epoch and step")
-        store = _store(tuple(tracks), 2, remix.speeds)
+        store = _store(tuple(tracks), channels=2, speeds=remix.speeds, length=length)
         self._store = store
         self._songs = [
             store.segments[a:b].reshape(-1, 2, len(SOURCES))
             for a, b in zip(store.starts[:-1], store.starts[1:], strict=True)
         ]
-        self._lengths = np.array([len(song) - SEGMENT for song in self._songs])
+        self._lengths = np.array([len(song) - length for song in self._songs])
         self._told = [[track.name for track in tracks], asdict(remix)]
         self.remix, self.seed = remix, seed
         self.labels = [{"epoch": i} for i in range(remix.epochs)]
-        self.shape = (batch_size, SEGMENT, channels, len(SOURCES))
+        self.shape = (batch_size, length, channels, len(SOURCES))
 
     def count(self, epoch: int) -> int:
         """Count the steps of an epoch.
@@ -418,7 +438,8 @@ class RemixBatches:
             for i in range(len(SOURCES)):
                 if not together and i:
                     song, start, side = self._draw(rng)
-                segment[..., i] = self._songs[song][start : start + SEGMENT, :, i] @ side
+                sound = self._songs[song][start : start + len(segment), :, i]
+                segment[..., i] = sound @ side
         shape = (self.shape[0], 1, 1, len(SOURCES))
         batch *= 10 ** (rng.uniform(-self.remix.gain, self.remix.gain, shape) / 20)
         if self.remix.tilt:

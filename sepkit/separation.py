@@ -1,6 +1,6 @@
 """A song in, stems out.
 
-The magnitudes of the whole song go through the network in contexts of 25 frames that start every
+The magnitudes of the whole song go through the network in contexts (25 frames) that start every
 `hop` frames; where contexts overlap, their masks are averaged; the song's own STFT is masked and
 inverted once. This happens stretch by stretch, so that memory does not grow with the song, and
 each stretch is computed from the samples around it alone. `separate_report` is the report's own
@@ -20,7 +20,7 @@ from sepkit import audio as audio_files
 from sepkit import network, parameters, spectral
 from sepkit.datasets import RATE
 from sepkit.errors import AudioError, ParameterError
-from sepkit.spectral import CONTEXT, EDGE, HOP, SEGMENT
+from sepkit.spectral import EDGE, HOP
 
 HOP_CONTEXTS = 5
 """Frames between contexts unless said otherwise: five contexts see each frame."""
@@ -28,12 +28,8 @@ HOP_CONTEXTS = 5
 REPORT_BATCH = 32
 """Segments that the report's network takes at once."""
 
-_UNIFORM = np.ones(CONTEXT, np.float32)
-
 _STRETCH = 1024 * HOP
 """Samples separated at once: 5.9 s."""
-_REACH = HOP * 2 * CONTEXT + EDGE
-"""Samples around a stretch that its masks depend on, at most."""
 _CHUNK = 32
 """Contexts decoded at once: what fits a cache."""
 
@@ -61,7 +57,8 @@ def separate(
         A name of `sepkit.list_models`, a weight file, a network's parameters, or a Keras model of
         this library. A model of one channel runs on each channel by itself.
     hop : int
-        Frames (5.8 ms) between the starts of contexts, 1 to 25; fewer is smoother and slower.
+        Frames (5.8 ms) between the starts of contexts, 1 to 25 (one context); fewer is smoother
+        and slower.
     mode : {"song", "report"}
         "report" is the report's own procedure (`separate_report`), which knows no hop.
     pad : bool
@@ -176,10 +173,11 @@ def separate_blocks(
     ndarray of shape (4, m, n_channels), float32
         The stems; in all, as many samples as the song has, and with its sum.
     """
-    if hop not in range(1, CONTEXT + 1):
-        raise ParameterError(f"hop {hop}: give 1 to {CONTEXT} frames")
     values = load_parameters(model)
     channels, _ = parameters.dimensions(values)
+    context = parameters.layer_sizes(values).context
+    if hop not in range(1, context + 1):
+        raise ParameterError(f"hop {hop}: give 1 to {context} frames")
     _check_channels(channels, n_channels)
     pairs = network.matrices(values)
     if rate == RATE:
@@ -231,6 +229,8 @@ def _separate_stream(
     blocks: Iterable[np.ndarray], n_channels: int, pairs: dict, channels: int, hop: int
 ) -> Iterator[np.ndarray]:
     """Separate a song at the network's rate, stretch by stretch."""
+    # Samples around a stretch that its masks depend on, at most.
+    reach = HOP * 2 * network.context_length(pairs) + EDGE
     held = np.zeros((0, n_channels), np.float32)
     held_from = done = 0
     for block in chain(blocks, [None]):
@@ -238,13 +238,13 @@ def _separate_stream(
         if not last:
             held = np.concatenate([held, np.asarray(block, np.float32)])
         end = held_from + len(held)
-        while done < end and (last or done + _STRETCH + _REACH <= end):
+        while done < end and (last or done + _STRETCH + reach <= end):
             stop = min(done + _STRETCH, end)
             yield _separate_stretch(
                 held, held_from, done, stop, end if last else None, pairs, channels, hop
             )
             done = stop
-            keep_from = max(held_from, done - _REACH)
+            keep_from = max(held_from, done - reach)
             held, held_from = held[keep_from - held_from :], keep_from
 
 
@@ -263,15 +263,16 @@ def _separate_stretch(
     `start` is a multiple of 256, `end` the length of the song once known. Frame n of the song
     starts at its sample ``256 n - 768``.
     """
+    context = network.context_length(pairs)
     first, last = start // HOP, -(-stop // HOP) + 3
-    first_context = max(0, -(-(first - CONTEXT + 1) // hop)) * hop
+    first_context = max(0, -(-(first - context + 1) // hop)) * hop
     last_context = (last - 1) // hop * hop
     if end is not None:
-        n_after_first = -(-(spectral.count_frames(end) - CONTEXT) // hop)
+        n_after_first = -(-(spectral.count_frames(end) - context) // hop)
         last_context = min(last_context, max(0, n_after_first) * hop)
 
     begin = HOP * first_context - EDGE - held_from
-    finish = HOP * (last_context + CONTEXT + 3) - EDGE - held_from
+    finish = HOP * (last_context + context + 3) - EDGE - held_from
     window = held[max(0, begin) : max(0, finish)]
     window = np.pad(window, [(max(0, -begin), max(0, finish - len(held))), (0, 0)])
     spectrum = spectral.frames_transform(window)
@@ -296,7 +297,7 @@ def _song_masks(pairs: dict, magnitudes: np.ndarray, channels: int, hop: int) ->
 
 
 def mean_masks(
-    pairs: dict, magnitudes: np.ndarray, hop: int, *, weights: np.ndarray = _UNIFORM
+    pairs: dict, magnitudes: np.ndarray, hop: int, *, weights: np.ndarray | None = None
 ) -> np.ndarray:
     """Average the masks of overlapping contexts.
 
@@ -308,7 +309,7 @@ def mean_masks(
         Magnitudes of the mixture.
     hop : int
         Frames between the starts of contexts.
-    weights : ndarray of shape (25,), float32
+    weights : ndarray of shape (25,), float32, optional
         How much each frame of a context counts; all alike by default.
 
     Returns
@@ -316,12 +317,15 @@ def mean_masks(
     ndarray of shape (4, n_frames, 513, n_channels), float32
         Masks: non-negative, sum 1 in every bin.
     """
+    context = network.context_length(pairs)
+    if weights is None:
+        weights = np.ones(context, np.float32)
     n_frames = len(magnitudes)
     # Silence after the end is silence for the network too, hence before its first layer.
-    n_contexts = max(0, -(-(n_frames - CONTEXT) // hop)) + 1
-    missing = (n_contexts - 1) * hop + CONTEXT - n_frames
+    n_contexts = max(0, -(-(n_frames - context) // hop)) + 1
+    missing = (n_contexts - 1) * hop + context - n_frames
     timbres = network.timbre(pairs, np.pad(magnitudes, [(0, missing), (0, 0), (0, 0)]))
-    shared = network.bottleneck(pairs, spectral.contexts(timbres, hop))
+    shared = network.bottleneck(pairs, spectral.contexts(timbres, hop, length=context))
 
     n_sources = pairs["draw"][0].shape[0]
     total = np.zeros((n_sources, n_frames + missing, *magnitudes.shape[1:]), np.float32)
@@ -371,18 +375,20 @@ def separate_report(
     channels, n_sources = parameters.dimensions(values)
     _check_channels(channels, song.shape[1])
     pairs = network.matrices(values)
-    pieces = spectral.segments(audio_files.resample(song, rate, RATE))
+    context = network.context_length(pairs)
+    length = HOP * (context + 3)
+    pieces = spectral.segments(audio_files.resample(song, rate, RATE), length=length)
     n_kept = len(pieces) if pad else len(pieces) - len(pieces) % REPORT_BATCH
     if not n_kept:
         raise AudioError(
             f"the song fills {len(pieces)} segments, the report's procedure needs {REPORT_BATCH} "
-            f"({REPORT_BATCH * SEGMENT / RATE:.1f} s); give a longer one, or pad=True"
+            f"({REPORT_BATCH * length / RATE:.1f} s); give a longer one, or pad=True"
         )
     estimates = []
     for piece in pieces[:n_kept]:
         spectrum = spectral.frames_transform(piece)
         # One context a segment: a hop of a whole context.
-        masks = _song_masks(pairs, np.abs(spectrum), channels, CONTEXT)
+        masks = _song_masks(pairs, np.abs(spectrum), channels, context)
         estimates.append(spectral.frames_inverse(masks * spectrum))
     stems = np.concatenate(estimates, axis=1)
     if rate != RATE:

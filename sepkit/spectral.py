@@ -7,8 +7,12 @@ same window, divided by 3/2, brings the signal back when it is used again after 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import scipy.fft
+
+from sepkit.errors import ParameterError
 
 FRAME = 1024
 """Samples a frame."""
@@ -35,6 +39,88 @@ def window() -> np.ndarray:
         ``0.5 - 0.5 cos(2 pi n / 1024)``.
     """
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME) / FRAME)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """An STFT to train with, other than this module's own, so that the two can be compared.
+
+    Parameters
+    ----------
+    hop : int
+        Samples between the starts of frames, a divisor of 1024 from 1 to 512.
+    window : {"hann", "blackman-harris"}
+        The periodic Hann window of `window`, or the symmetric Blackman-Harris window.
+
+    Raises
+    ------
+    ParameterError
+        When the hop or the window is out of range.
+
+    References
+    ----------
+    Harris (1978), On the use of windows for harmonic analysis with the discrete Fourier transform.
+    """
+
+    hop: int = HOP
+    window: str = "hann"
+
+    def __post_init__(self):
+        if self.hop not in range(1, FRAME // 2 + 1) or FRAME % self.hop:
+            raise ParameterError(f"hop {self.hop}: give a divisor of {FRAME}, at most half of it")
+        if self.window not in ("hann", "blackman-harris"):
+            raise ParameterError(f"window {self.window!r}: unknown; use hann or blackman-harris")
+
+    def values(self) -> np.ndarray:
+        """Give the window.
+
+        Returns
+        -------
+        ndarray of shape (1024,), float32
+            Its values.
+        """
+        if self.window == "hann":
+            return window()
+        # It takes a third of a second to import, and separating does not need it.
+        from scipy.signal.windows import blackmanharris
+
+        return blackmanharris(FRAME, sym=True).astype(np.float32)
+
+    def count_samples(self, n_frames: int) -> int:
+        """Count the samples that make some frames without padding.
+
+        Parameters
+        ----------
+        n_frames : int
+            Frames.
+
+        Returns
+        -------
+        int
+            Samples.
+        """
+        return self.hop * (n_frames - 1) + FRAME
+
+    def fade(self, n_samples: int) -> np.ndarray:
+        """Tell what is left of each sample of a segment that is transformed and inverted alone.
+
+        Parameters
+        ----------
+        n_samples : int
+            The segment's length, as `count_samples` counts.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), float32
+            1 where as many frames as overlap cover a sample; towards both ends, less.
+        """
+        squares = self.values() ** 2
+        n_frames = (n_samples - FRAME) // self.hop + 1
+        covered = overlap_add(np.tile(squares, (n_frames, 1)), self.hop)
+        return covered / np.resize(squares.reshape(-1, self.hop).sum(axis=0), n_samples)
+
+
+REPORT_TRANSFORM = Transform()
 
 
 def count_frames(n_samples: int) -> int:
@@ -132,22 +218,25 @@ def istft(spectrum: np.ndarray, n_samples: int) -> np.ndarray:
     return frames_inverse(spectrum)[EDGE : EDGE + n_samples]
 
 
-def segments(audio: np.ndarray) -> np.ndarray:
-    """Cut a sound end to end into segments of 7168 samples, as the report does.
+def segments(audio: np.ndarray, *, length: int = SEGMENT, step: int | None = None) -> np.ndarray:
+    """Cut a sound into segments: end to end, as the report does, or overlapping.
 
     Parameters
     ----------
     audio : ndarray of shape (n_samples, ...), float32
-        The sound.
+        The sound, not empty.
+    length : int
+        Samples a segment.
+    step : int, optional
+        Samples between the starts of segments, 1 to `length`; `length` by default.
 
     Returns
     -------
-    ndarray of shape (ceil(n_samples / 7168), 7168, ...), float32
-        The segments, the last one padded with zeros.
+    ndarray of shape (n_segments, length, ...), float32
+        The segments, as many as hold all of the sound, the last one padded with zeros; a view
+        where possible.
     """
-    n_segments = -(-len(audio) // SEGMENT)
-    padding = [(0, n_segments * SEGMENT - len(audio))] + [(0, 0)] * (audio.ndim - 1)
-    return np.pad(audio, padding).reshape(n_segments, SEGMENT, *audio.shape[1:])
+    return contexts(audio, step or length, length=length)
 
 
 def contexts(frames: np.ndarray, hop: int, *, length: int = CONTEXT) -> np.ndarray:

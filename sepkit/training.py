@@ -14,16 +14,18 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from sepkit import network, spectral
+from sepkit import network
 from sepkit.datasets import SOURCES
 from sepkit.errors import ModelError
 from sepkit.files import written_whole
 from sepkit.losses import report_loss
 from sepkit.sampling import Batches
-from sepkit.spectral import FRAME, HOP
+from sepkit.spectral import FRAME, REPORT_TRANSFORM, Transform
 
 
-def separate_segments(model: keras.Model, mixtures: tf.Tensor) -> tf.Tensor:
+def separate_segments(
+    model: keras.Model, mixtures: tf.Tensor, *, transform: Transform = REPORT_TRANSFORM
+) -> tf.Tensor:
     """Separate segments the report's way, each alone, differentiably.
 
     Parameters
@@ -32,28 +34,42 @@ def separate_segments(model: keras.Model, mixtures: tf.Tensor) -> tf.Tensor:
         From magnitudes to masks.
     mixtures : tensor of shape (batch, 7168, channels), float32
         Segments of the mixture.
+    transform : sepkit.spectral.Transform
+        The STFT; the report's by default.
 
     Returns
     -------
     tensor of shape (batch, 7168, channels, n_sources), float32
-        Estimated segments, faded over 768 samples at either end.
+        Estimated segments, faded over 768 samples (1024 less the hop) at either end.
     """
-    spectrum = tf.signal.stft(tf.transpose(mixtures, (0, 2, 1)), FRAME, HOP, FRAME)
+    spectrum = _stft(tf.transpose(mixtures, (0, 2, 1)), transform)
     masks = model(tf.transpose(tf.abs(spectrum), (0, 2, 3, 1)), training=True)
-    return _resynthesize(masks, spectrum)
+    return _resynthesize(masks, spectrum, transform)
 
 
-def _resynthesize(masks: tf.Tensor, spectrum: tf.Tensor) -> tf.Tensor:
+def _resynthesize(masks: tf.Tensor, spectrum: tf.Tensor, transform: Transform) -> tf.Tensor:
     """Invert masks (batch, 25, 513, channels, n) times a spectrum (batch, channels, 25, 513)."""
     masks = tf.transpose(masks, (0, 3, 4, 1, 2))
     estimates = tf.signal.inverse_stft(
         tf.cast(masks, tf.complex64) * spectrum[:, :, tf.newaxis],
         FRAME,
-        HOP,
+        transform.hop,
         FRAME,
-        window_fn=tf.signal.inverse_stft_window_fn(HOP),
+        window_fn=tf.signal.inverse_stft_window_fn(transform.hop, _window(transform)),
     )
     return tf.transpose(estimates, (0, 3, 1, 2))
+
+
+def _window(transform: Transform) -> Callable:
+    # TensorFlow's own, where it has the window: it differs in the last bits.
+    if transform.window == "hann":
+        return tf.signal.hann_window
+    return lambda length, dtype: tf.constant(transform.values(), dtype)
+
+
+def _stft(sounds: tf.Tensor, transform: Transform) -> tf.Tensor:
+    """Transform (..., n_samples) to complex (..., n_frames, 513)."""
+    return tf.signal.stft(sounds, FRAME, transform.hop, FRAME, window_fn=_window(transform))
 
 
 Objective = Callable[[keras.Model, tf.Tensor], tf.Tensor]
@@ -86,13 +102,17 @@ def read_ahead(batches: Batches, epoch: int, first: int = 0) -> tf.data.Dataset:
     return tf.data.Dataset.range(first, batches.count(epoch)).map(read).prefetch(4)
 
 
-def waveform_objective(loss: Callable = report_loss) -> Objective:
+def waveform_objective(
+    loss: Callable = report_loss, *, transform: Transform = REPORT_TRANSFORM
+) -> Objective:
     """Compare segments as the report does: faded estimates with unfaded sources.
 
     Parameters
     ----------
     loss : callable
         From true and estimated sources, sources last, to a scalar.
+    transform : sepkit.spectral.Transform
+        The STFT; the report's by default.
 
     Returns
     -------
@@ -101,42 +121,50 @@ def waveform_objective(loss: Callable = report_loss) -> Objective:
     """
 
     def objective(model: keras.Model, targets: tf.Tensor) -> tf.Tensor:
-        return loss(targets, separate_segments(model, tf.reduce_sum(targets, axis=-1)))
+        mixtures = tf.reduce_sum(targets, axis=-1)
+        return loss(targets, separate_segments(model, mixtures, transform=transform))
 
     return objective
 
 
-def faded_objective(loss: Callable = report_loss) -> Objective:
+def faded_objective(
+    loss: Callable = report_loss, *, transform: Transform = REPORT_TRANSFORM
+) -> Objective:
     """Compare segments with sources that fade as the estimates do.
 
     Parameters
     ----------
     loss : callable
         From true and estimated sources, sources last, to a scalar.
+    transform : sepkit.spectral.Transform
+        The STFT; the report's by default.
 
     Returns
     -------
     callable
         An `Objective`.
     """
-    gain = spectral.frames_inverse(
-        spectral.frames_transform(np.ones((spectral.SEGMENT, 1), np.float32))
-    )[:, :, np.newaxis]
 
     def objective(model: keras.Model, targets: tf.Tensor) -> tf.Tensor:
-        estimates = separate_segments(model, tf.reduce_sum(targets, axis=-1))
-        return loss(targets * gain, estimates)
+        mixtures = tf.reduce_sum(targets, axis=-1)
+        estimates = separate_segments(model, mixtures, transform=transform)
+        fade = transform.fade(targets.shape[1])[:, np.newaxis, np.newaxis]
+        return loss(targets * fade, estimates)
 
     return objective
 
 
-def spectrum_objective(loss: Callable = report_loss) -> Objective:
+def spectrum_objective(
+    loss: Callable = report_loss, *, transform: Transform = REPORT_TRANSFORM
+) -> Objective:
     """Compare complex spectra, scaled so that their energy is that of the waveform.
 
     Parameters
     ----------
     loss : callable
         From true and estimated sources, sources last, to a scalar.
+    transform : sepkit.spectral.Transform
+        The STFT; the report's by default.
 
     Returns
     -------
@@ -145,7 +173,7 @@ def spectrum_objective(loss: Callable = report_loss) -> Objective:
     """
 
     def objective(model: keras.Model, targets: tf.Tensor) -> tf.Tensor:
-        true, masks = _spectra(targets), _masks(model, targets)
+        true, masks = _spectra(targets, transform), _masks(model, targets, transform)
         mixture = tf.reduce_sum(true, axis=-1, keepdims=True)
 
         def parts(spectrum):
@@ -156,13 +184,17 @@ def spectrum_objective(loss: Callable = report_loss) -> Objective:
     return objective
 
 
-def magnitude_objective(loss: Callable = report_loss) -> Objective:
+def magnitude_objective(
+    loss: Callable = report_loss, *, transform: Transform = REPORT_TRANSFORM
+) -> Objective:
     """Compare magnitudes, scaled so that their energy is that of the waveform.
 
     Parameters
     ----------
     loss : callable
         From true and estimated sources, sources last, to a scalar.
+    transform : sepkit.spectral.Transform
+        The STFT; the report's by default.
 
     Returns
     -------
@@ -171,14 +203,16 @@ def magnitude_objective(loss: Callable = report_loss) -> Objective:
     """
 
     def objective(model: keras.Model, targets: tf.Tensor) -> tf.Tensor:
-        true = _spectra(targets)
+        true = _spectra(targets, transform)
         mixture = tf.abs(tf.reduce_sum(true, axis=-1, keepdims=True))
-        return loss(tf.abs(true), mixture * _masks(model, targets))
+        return loss(tf.abs(true), mixture * _masks(model, targets, transform))
 
     return objective
 
 
-def accompaniment_objective(loss: Callable = report_loss) -> Objective:
+def accompaniment_objective(
+    loss: Callable = report_loss, *, transform: Transform = REPORT_TRANSFORM
+) -> Objective:
     """Ask a fifth decoder for all that is not vocals, beside `waveform_objective`.
 
     The four sources keep their masks. The fifth is set against the vocals alone: its mask is
@@ -190,6 +224,8 @@ def accompaniment_objective(loss: Callable = report_loss) -> Objective:
     ----------
     loss : callable
         From true and estimated sources, sources last, to a scalar.
+    transform : sepkit.spectral.Transform
+        The STFT; the report's by default.
 
     Returns
     -------
@@ -200,13 +236,13 @@ def accompaniment_objective(loss: Callable = report_loss) -> Objective:
 
     def objective(model: keras.Model, targets: tf.Tensor) -> tf.Tensor:
         mixtures = tf.transpose(tf.reduce_sum(targets, axis=-1), (0, 2, 1))
-        spectrum = tf.signal.stft(mixtures, FRAME, HOP, FRAME)
+        spectrum = _stft(mixtures, transform)
         drawn = model(tf.transpose(tf.abs(spectrum), (0, 2, 3, 1)), training=True)
         drawn = tf.transpose(drawn, (4, 0, 1, 2, 3))
         four = network.normalize(drawn[:4])
         fifth = network.normalize(tf.stack([drawn[4], drawn[vocals]]))[:1]
         masks = tf.transpose(tf.concat([four, fifth], axis=0), (1, 2, 3, 4, 0))
-        estimates = _resynthesize(masks, spectrum)
+        estimates = _resynthesize(masks, spectrum, transform)
         accompaniment = tf.reduce_sum(targets, axis=-1) - targets[..., vocals]
         error = tf.reduce_sum(tf.square(accompaniment - estimates[..., 4]))
         return loss(targets, estimates[..., :4]) + error / targets.shape[0]
@@ -227,16 +263,17 @@ EXTRA_SOURCES = {"waveform, accompaniment": ("accompaniment",)}
 """Sources beside the four that an objective needs decoders for."""
 
 
-def _spectra(targets: tf.Tensor) -> tf.Tensor:
+def _spectra(targets: tf.Tensor, transform: Transform) -> tf.Tensor:
     """Transform (batch, 7168, channels, n) to complex (batch, 25, 513, channels, n)."""
-    spectrum = tf.signal.stft(tf.transpose(targets, (0, 2, 3, 1)), FRAME, HOP, FRAME)
-    # A window's squares add up to 3/2, and half of 1024 bins are kept.
-    return tf.transpose(spectrum, (0, 3, 4, 1, 2)) / (0.75 * FRAME) ** 0.5
+    spectrum = _stft(tf.transpose(targets, (0, 2, 3, 1)), transform)
+    # What the windows' squares add up to (3/2 for the report's), and half of 1024 bins are kept.
+    overlap = float(np.sum(transform.values().astype(np.float64) ** 2)) / transform.hop
+    return tf.transpose(spectrum, (0, 3, 4, 1, 2)) / (overlap / 2 * FRAME) ** 0.5
 
 
-def _masks(model: keras.Model, targets: tf.Tensor) -> tf.Tensor:
+def _masks(model: keras.Model, targets: tf.Tensor, transform: Transform) -> tf.Tensor:
     mixture = tf.transpose(tf.reduce_sum(targets, axis=-1), (0, 2, 1))
-    spectrum = tf.signal.stft(mixture, FRAME, HOP, FRAME)
+    spectrum = _stft(mixture, transform)
     return model(tf.transpose(tf.abs(spectrum), (0, 2, 3, 1)), training=True)
 
 

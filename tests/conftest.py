@@ -46,14 +46,25 @@ def sample():
     return place
 
 
-@pytest.fixture(scope="session")
-def untrained():
+def random_network(sizes):
     """A mono network of random values, none of them zero."""
     rng = np.random.default_rng(8)
     return {
         name: (0.05 * rng.standard_normal(shape)).astype(np.float32)
-        for name, shape in parameters.shapes().items()
+        for name, shape in parameters.shapes(sizes=sizes).items()
     }
+
+
+@pytest.fixture(scope="session")
+def untrained():
+    """A mono network that knows nothing, of the report's sizes."""
+    return random_network(parameters.REPORT_SIZES)
+
+
+@pytest.fixture(scope="session")
+def untrained_30():
+    """A mono network that knows nothing and sees 30 frames at once."""
+    return random_network(parameters.Sizes(context=30))
 
 
 @pytest.fixture

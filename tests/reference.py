@@ -25,7 +25,7 @@ def deconvolve(x, kernel, bias):
 
 
 def masks(layers, sources, magnitudes):
-    """Masks (n_sources, 25, 513, channels) of one context, from the report's layers."""
+    """Masks (n_sources, n_frames, 513, channels) of one context, from the report's layers."""
 
     def relu(x):
         return np.maximum(x, 0)
@@ -45,16 +45,17 @@ def masks(layers, sources, magnitudes):
     return np.stack(drawn) / np.sum(drawn, axis=0)
 
 
-def random_layers(sources=("bass", "drums", "other", "vocals"), channels=1, seed=0):
+def random_layers(sources=("bass", "drums", "other", "vocals"), channels=1, seed=0, context=25):
     """Kernels and biases under the report's names and shapes, different in every layer."""
     rng = np.random.default_rng(seed)
+    n_flat = 30 * (context - 12 + 1)
     shapes = {
         "vertical_convolution": ((1, 513, channels, 50), (50,)),
         "horizontal_convolution": ((12, 1, 50, 30), (30,)),
-        "global_dense": ((420, 128), (128,)),
+        "global_dense": ((n_flat, 128), (128,)),
     }
     for source in sources:
-        shapes[f"single_dense_{source}"] = ((128, 420), (420,))
+        shapes[f"single_dense_{source}"] = ((128, n_flat), (n_flat,))
         shapes[f"horizontal_deconvolution_{source}"] = ((12, 1, 50, 30), (50,))
         shapes[f"vertical_deconvolution_{source}"] = ((1, 513, channels, 50), (channels,))
     return {

@@ -5,11 +5,12 @@ import json
 
 import numpy as np
 import pytest
-from helpers import noise_track
+from helpers import noise, noise_track
 
-from sepkit import ablations, experiments, metrics, parameters, separation
+from sepkit import ablations, experiments, metrics, network, parameters, separation
 from sepkit.errors import ParameterError
 from sepkit.parameters import Sizes
+from sepkit.spectral import REPORT_TRANSFORM, Transform
 
 
 def changed(name, base):
@@ -74,23 +75,18 @@ def test_networks_of_other_sizes_separate(sizes):
 def test_arms_are_trained_scored_and_left_alone_when_their_results_are_there(tmp_path, monkeypatch):
     pytest.importorskip("tensorflow")
     songs = [noise_track(seed, n_segments=34) for seed in range(2)]
-    monkeypatch.setattr(ablations.datasets, "dsd100", lambda split: songs)
-    names = ["baseline", "input-scale", "tied-decoders", "shared-bass-other", "fifth-output"]
-    arms = []
-    for name in names:
-        arm = ablations.get_arm(name)
-        short = dataclasses.replace(arm.experiment, epochs=1, repetitions=1)
-        arms.append(dataclasses.replace(arm, experiment=short))
-    paths = ablations.run(arms, output=tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted(paths)
-    assert [path.name for path in paths] == [f"{name}-0.json" for name in names]
-    results = [json.loads(path.read_text()) for path in paths]
-    for result in results:
-        assert result["steps"] == 2 and result["experiment"]["epochs"] == 1
-        assert result["parameters"] == 489_142
-        for mode in experiments.MODES:
-            assert result["scores"][mode]["report"]["n"]["SDR"] == [2, 2, 2, 2]
-            assert "museval" not in result["scores"][mode]
+    arm = ablations.get_arm(name).experiment
+    assert changed(arm, experiments.get_experiment("experiment1")) <= {
+        "name", "description", "transform", "sizes", "segment_step", "epochs"
+    }  # fmt: skip
+    short = dataclasses.replace(arm, epochs=1, repetitions=1, batch_size=16)
+    quick = ablations.Arm(short, songs=lambda: (songs, songs))
+    (path,) = ablations.run([quick], output=tmp_path)
+    result = json.loads(path.read_text())
+    assert result["experiment"]["transform"] == dataclasses.asdict(arm.transform)
+    for mode in experiments.MODES:
+        assert result["scores"][mode]["report"]["n"]["SDR"] == [2, 2, 2, 2]
+        assert "museval" not in result["scores"][mode]
     # Every change changes what comes out.
     scores = [result["scores"]["song"]["report"]["mean"]["SDR"] for result in results]
     assert len({tuple(row) for row in scores}) == len(names)
@@ -144,6 +140,49 @@ def test_differences_are_taken_song_by_song():
     other["scores"]["song"]["songs"].pop()
     with pytest.raises(ParameterError, match="different songs"):
         ablations.differences(told(2), other, "song")
+
+
+@pytest.mark.parametrize("name", ["blackman-harris", "hop-512", "contexts-every-5", "contexts-30"])
+def test_arms_of_another_transform_or_other_contexts_are_trained_and_scored(name, tmp_path):
+    pytest.importorskip("tensorflow")
+    songs = [noise_track(seed, n_segments=34) for seed in range(2)]
+    monkeypatch.setattr(ablations.datasets, "dsd100", lambda split: songs)
+    arm = ablations.get_arm(name)
+    assert changed(arm, experiments.get_experiment("experiment1")) <= {
+        "name", "description", "transform", "sizes", "segment_step", "epochs"
+    }  # fmt: skip
+    short = dataclasses.replace(arm, epochs=1, repetitions=1, batch_size=16)
+    result = json.loads(ablations.run(short, output=tmp_path).read_text())
+    assert result["experiment"]["transform"] == dataclasses.asdict(arm.transform)
+    for mode in experiments.MODES:
+        assert result["scores"][mode]["report"]["n"]["SDR"] == [2, 2, 2, 2]
+        assert np.isfinite(result["scores"][mode]["songs"][1]["report"][0]["SAR"]).all()
+
+
+def test_scoring_with_the_report_s_own_transform_is_the_library_s(tmp_path):
+    pytest.importorskip("tensorflow")
+    values = parameters.initialize(seed=3)
+    parameters.save(values, tmp_path / "some.weights.h5")
+    tracks = [noise_track(seed, n_segments=34) for seed in range(2)]
+    scored = ablations.score_as_trained(
+        tracks, tmp_path / "some.weights.h5", transform=REPORT_TRANSFORM
+    )
+    for ours, mode in zip(scored, experiments.MODES, strict=True):
+        theirs = experiments.evaluate(values, tracks, mode=mode, measures=("report",), n_jobs=1)
+        assert (ours.mode, ours.hop) == (mode, theirs.hop if mode == "song" else 0)
+        for a, b in zip(ours.songs, theirs.songs, strict=True):
+            np.testing.assert_allclose(a.report, b.report, atol=1e-3)
+
+
+@pytest.mark.parametrize("hop", [256, 512])
+@pytest.mark.parametrize("context", [25, 30])
+def test_a_song_is_taken_apart_exactly_with_another_transform(hop, context):
+    pairs = network.matrices(parameters.initialize(sizes=Sizes(context=context), seed=1))
+    mixture = noise(30_001, 1)
+    transform = Transform(hop, "blackman-harris")
+    stems = ablations.separate_song(pairs, mixture, transform=transform, hop=5)
+    assert stems.shape == (4, 30_001, 1)
+    assert np.abs(stems.sum(axis=0) - mixture).max() <= 1e-5 * np.abs(mixture).max()
 
 
 def test_ways_back_to_sound_are_those_of_the_separation():

@@ -7,6 +7,7 @@ import reference
 from sepkit import network, parameters, spectral
 from sepkit.datasets import SOURCES
 from sepkit.errors import ModelError
+from sepkit.parameters import Sizes
 
 keras = pytest.importorskip("keras")
 from sepkit import model as models  # noqa: E402
@@ -48,18 +49,19 @@ def test_both_forms_have_489142_parameters():
     assert models.build_model().count_params() == 489_142
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-def test_dense_form_equals_convolutional_form_from_spectrum_to_waveform(channels):
-    layers = reference.random_layers(channels=channels)
+@pytest.mark.parametrize(("channels", "context"), [(1, 25), (2, 25), (1, 30)])
+def test_dense_form_equals_convolutional_form_from_spectrum_to_waveform(channels, context):
+    layers = reference.random_layers(channels=channels, context=context)
     values = parameters.from_report(layers)
-    sound = np.random.default_rng(1).standard_normal((3, 7168, channels)).astype(np.float32)
+    n_samples = 256 * (context + 3)
+    sound = np.random.default_rng(1).standard_normal((3, n_samples, channels)).astype(np.float32)
     x = spectral.frames_transform(sound)
-    report = models.report_network(channels=channels, batch_size=3)
+    report = models.report_network(channels=channels, batch_size=3, context=context)
     models.set_parameters(report, values)
     theirs = report.predict(np.stack([np.abs(x), np.angle(x)], axis=-1), batch_size=3, verbose=0)
     masks = network.masks(values, np.abs(x))
     ours = np.moveaxis(spectral.frames_inverse(masks * x), 0, -1)
-    assert theirs.shape == ours.shape == (3, 7168, channels, 4)
+    assert theirs.shape == ours.shape == (3, n_samples, channels, 4)
     assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(sound).max()
 
 
@@ -115,11 +117,12 @@ def test_keras_reads_our_files_and_we_read_keras_s(tmp_path):
     assert all(np.array_equal(back[name], values[name]) for name in values)
 
 
-def test_a_whole_model_is_saved_and_loaded_by_keras(tmp_path, spectrum):
-    model = models.build_model(seed=4)
+@pytest.mark.parametrize("context", [25, 20])
+def test_a_whole_model_is_saved_and_loaded_by_keras(tmp_path, spectrum, context):
+    model = models.build_model(seed=4, sizes=Sizes(context=context))
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    x = np.abs(spectrum)
+    x = np.abs(spectrum[:, :context])
     np.testing.assert_array_equal(model.predict(x, verbose=0), again.predict(x, verbose=0))
 
 
@@ -144,3 +147,18 @@ def test_ties_hold():
     dense = models.get_parameters(models.build_model(tie="bass and other"))["single_dense/kernel"]
     np.testing.assert_array_equal(dense[0], dense[2])
     assert not np.array_equal(dense[0], dense[1])
+
+
+def test_a_model_saved_before_contexts_had_a_length_has_25_frames():
+    config = models.MaskNetwork().get_config()
+    del config["sizes"]["context"]
+    assert models.MaskNetwork.from_config(config).sizes == Sizes()
+
+
+def test_load_model_finds_out_how_long_a_context_is(tmp_path):
+    values = parameters.initialize(sizes=Sizes(context=30), seed=2)
+    parameters.save(values, tmp_path / "long.weights.h5")
+    model = models.load_model(tmp_path / "long.weights.h5")
+    assert model.output_shape == (None, 30, 513, 1, 4)
+    loaded = models.get_parameters(model)
+    assert all(np.array_equal(loaded[name], values[name]) for name in values)

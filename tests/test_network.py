@@ -8,8 +8,8 @@ from sepkit import network, parameters
 from sepkit.datasets import SOURCES
 
 
-def magnitudes(n, channels=1, seed=0):
-    return np.random.default_rng(seed).random((n, 25, 513, channels), dtype=np.float32)
+def magnitudes(n, channels=1, seed=0, context=25):
+    return np.random.default_rng(seed).random((n, context, 513, channels), dtype=np.float32)
 
 
 @pytest.mark.parametrize(("channels", "n_sources"), [(1, 4), (2, 4), (2, 5), (1, 2)])
@@ -22,11 +22,13 @@ def test_masks_are_non_negative_and_sum_to_one(channels, n_sources):
     np.testing.assert_allclose(masks.sum(axis=0), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-def test_matrix_products_equal_the_convolutions(channels):
-    layers = reference.random_layers(channels=channels)
-    x = magnitudes(2, channels)
-    ours = network.masks(parameters.from_report(layers), x)
+@pytest.mark.parametrize(("channels", "context"), [(1, 25), (2, 25), (1, 30), (2, 12)])
+def test_matrix_products_equal_the_convolutions(channels, context):
+    layers = reference.random_layers(channels=channels, context=context)
+    x = magnitudes(2, channels, context=context)
+    values = parameters.from_report(layers)
+    assert network.context_length(network.matrices(values)) == context
+    ours = network.masks(values, x)
     for i in range(2):
         assert reference.close(ours[:, i], reference.masks(layers, SOURCES, x[i]), x[i])
 

@@ -8,6 +8,7 @@ import reference
 from sepkit import network, parameters
 from sepkit.datasets import SOURCES
 from sepkit.errors import ModelError
+from sepkit.parameters import Sizes
 
 
 def write_report_file(path, layers):
@@ -109,6 +110,24 @@ def test_an_array_of_another_shape_is_named(tmp_path):
     write_report_file(tmp_path / "report.h5", layers)
     with pytest.raises(ModelError, match="report.h5.*global_dense/kernel"):
         parameters.load(tmp_path / "report.h5")
+
+
+def test_the_length_of_a_context_is_read_off_the_arrays():
+    for sizes in (
+        Sizes(),
+        Sizes(context=30),
+        Sizes(25, 60, 15, 64, 20),
+        Sizes(pattern=30, context=30),
+    ):
+        assert parameters.layer_sizes(parameters.initialize(sizes=sizes)) == sizes
+
+
+def test_arrays_made_for_contexts_of_different_lengths_are_refused():
+    values = parameters.initialize()
+    longer = parameters.initialize(sizes=Sizes(context=30))
+    for name in ("global_dense/kernel", "single_dense/kernel", "single_dense/bias"):
+        with pytest.raises(ModelError, match=r"weights: \w+_dense/\w+ has shape"):
+            parameters.dimensions(values | {name: longer[name]})
 
 
 @pytest.mark.parametrize("content", [b"", b"not an HDF5 file"])

@@ -43,6 +43,35 @@ def test_segments_keep_the_left_channel_and_the_sources_in_order(songs):
     assert not store.segments[39, -100:].any()
 
 
+def test_segments_overlap_as_asked_within_a_song(songs):
+    store = sampling.SegmentStore(songs[:2], length=8448, step=1280)
+    n_samples = 20 * 7168 - 100
+    n_segments = -(-(n_samples - 8448) // 1280) + 1
+    np.testing.assert_array_equal(store.starts, [0, n_segments, 2 * n_segments])
+    assert store.segments.shape == (2 * n_segments, 8448, 1, 4)
+    for song in range(2):
+        vocals = np.pad(songs[song].stems["vocals"][:, 0], (0, 8448))
+        for i in (0, 1, 57, n_segments - 1):
+            wanted = vocals[1280 * i : 1280 * i + 8448]
+            np.testing.assert_array_equal(store.segments[song * n_segments + i, :, 0, 3], wanted)
+
+
+def test_overlapping_segments_are_another_sequence_of_batches(songs):
+    schedule = sampling.report_schedule(4, epochs=1, repetitions=1)
+    told = {
+        sampling.BlockBatches(songs, schedule, batch_size=8, **options).fingerprint()
+        for options in ({}, {"step": 1280}, {"step": 2560}, {"length": 8448})
+    }
+    assert len(told) == 4
+    batches = sampling.BlockBatches(songs, schedule, batch_size=8, length=8448, step=1280)
+    assert batches.shape == batches.read(0, 0).shape == (8, 8448, 1, 4)
+
+
+def test_mixing_anew_makes_segments_of_any_length(songs):
+    batches = sampling.RemixBatches(songs, sampling.Remix(2, 3), batch_size=8, length=13312)
+    assert batches.read(0, 0).shape == batches.shape == (8, 13312, 1, 4)
+
+
 def test_an_epoch_takes_its_block_s_segments_once_each_and_drops_the_same_tail(songs):
     schedule = [sampling.Epoch(0, 0, 0, 1, 3), sampling.Epoch(0, 0, 1, 1, 3)]
     batches = sampling.BlockBatches(songs, schedule)

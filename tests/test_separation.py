@@ -30,17 +30,18 @@ def whole_song(song, values, hop):
     """The definition, written plainly: masks of all contexts, averaged where they overlap."""
     spectrum = spectral.stft(song)
     n_frames = len(spectrum)
-    magnitudes = np.pad(np.abs(spectrum), [(0, 50), (0, 0), (0, 0)])
+    context = len(values["global_dense/kernel"]) // 30 + 11
+    magnitudes = np.pad(np.abs(spectrum), [(0, 2 * context), (0, 0), (0, 0)])
     starts = [0]
-    while starts[-1] + 25 < n_frames:
+    while starts[-1] + context < n_frames:
         starts.append(starts[-1] + hop)
-    contexts = np.stack([magnitudes[start : start + 25] for start in starts])
+    contexts = np.stack([magnitudes[start : start + context] for start in starts])
     each = network.masks(values, contexts)
     total = np.zeros((4, *magnitudes.shape))
     count = np.zeros(len(magnitudes))
     for i, start in enumerate(starts):
-        total[:, start : start + 25] += each[:, i]
-        count[start : start + 25] += 1
+        total[:, start : start + context] += each[:, i]
+        count[start : start + context] += 1
     masks = total[:, :n_frames] / count[:n_frames, np.newaxis, np.newaxis]
     return {
         source: spectral.istft(mask * spectrum, len(song))
@@ -51,19 +52,21 @@ def whole_song(song, values, hop):
 def report_procedure(song, values):
     """The report's procedure for one channel, segment by segment and frame by frame."""
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1024) / 1024)
-    n_segments = -(-len(song) // SEGMENT) // 32 * 32
-    spectra = np.zeros((n_segments, 25, 513), complex)
+    context = len(values["global_dense/kernel"]) // 30 + 11
+    length = 256 * (context + 3)
+    n_segments = -(-len(song) // length) // 32 * 32
+    spectra = np.zeros((n_segments, context, 513), complex)
     for segment in range(n_segments):
-        for n in range(25):
-            start = segment * SEGMENT + 256 * n
-            piece = song[start : min(start + 1024, (segment + 1) * SEGMENT), 0]
+        for n in range(context):
+            start = segment * length + 256 * n
+            piece = song[start : min(start + 1024, (segment + 1) * length), 0]
             frame = np.append(piece, np.zeros(1024 - len(piece)))
             spectra[segment, n] = np.fft.rfft(frame * window)
     masks = network.masks(values, np.abs(spectra)[..., np.newaxis].astype(np.float32))[..., 0]
-    estimates = np.zeros((4, n_segments * SEGMENT))
+    estimates = np.zeros((4, n_segments * length))
     for segment in range(n_segments):
-        for n in range(25):
-            start = segment * SEGMENT + 256 * n
+        for n in range(context):
+            start = segment * length + 256 * n
             frames = np.fft.irfft(masks[:, segment, n] * spectra[segment, n]) * window / 1.5
             estimates[:, start : start + 1024] += frames
     return {source: estimates[i][:, np.newaxis] for i, source in enumerate(SOURCES)}
@@ -165,6 +168,18 @@ def test_the_length_of_a_stretch_does_not_matter(untrained, monkeypatch, hop, n_
     assert_alike(stems, whole_song(song, untrained, hop))
 
 
+@pytest.mark.parametrize("hop", [30, 25, 7, 5])
+@pytest.mark.parametrize(("n_frames", "n_samples"), [(33, 25000), (1024, 12345)])
+def test_a_network_of_longer_contexts_separates(
+    untrained_30, monkeypatch, hop, n_frames, n_samples
+):
+    monkeypatch.setattr(separation, "_STRETCH", 256 * n_frames)
+    song = noise(n_samples, 1)
+    stems = sepkit.separate(song, RATE, model=untrained_30, hop=hop)
+    assert_alike(stems, whole_song(song, untrained_30, hop))
+    assert sum_error(stems, song) < 1e-5
+
+
 def test_songs_of_several_stretches_have_no_seams(untrained):
     song = noise(separation._STRETCH + 15000, 1)
     stems = sepkit.separate(song, RATE, model=untrained, hop=25)
@@ -244,6 +259,13 @@ def test_report_mode_is_the_reports_procedure(untrained):
     stems = sepkit.separate(song, RATE, model=untrained, mode="report")
     assert {stem.shape for stem in stems.values()} == {(32 * SEGMENT, 1)}
     assert_alike(stems, report_procedure(song, untrained))
+
+
+def test_report_mode_cuts_segments_of_the_networks_own_length(untrained_30):
+    song = noise(32 * 8448 + 100, 1)
+    stems = sepkit.separate(song, RATE, model=untrained_30, mode="report")
+    assert {stem.shape for stem in stems.values()} == {(32 * 8448, 1)}
+    assert_alike(stems, report_procedure(song, untrained_30))
 
 
 def test_report_mode_fades_every_segments_edges(untrained):

@@ -6,6 +6,7 @@ import pytest
 import scipy.signal
 
 from sepkit import spectral
+from sepkit.errors import ParameterError
 
 
 def noise(*shape, seed=0):
@@ -65,6 +66,33 @@ def test_segments_are_end_to_end_and_the_last_is_padded_with_zeros():
     np.testing.assert_array_equal(pieces.reshape(-1, 2)[: len(sound)], sound)
     assert not pieces.reshape(-1, 2)[len(sound) :].any()
     assert spectral.segments(sound[: 2 * 7168]).shape[0] == 2
+
+
+def test_a_transform_out_of_range_is_refused():
+    for options in ({"hop": 300}, {"hop": 0}, {"hop": 1024}, {"window": "hamming"}):
+        (name,) = options
+        with pytest.raises(ParameterError, match=name):
+            spectral.Transform(**options)
+
+
+def test_a_segment_of_the_report_s_transform_fades_as_this_module_s_pair_does():
+    transform = spectral.REPORT_TRANSFORM
+    assert transform.count_samples(spectral.CONTEXT) == spectral.SEGMENT
+    ones = np.ones((spectral.SEGMENT, 1), np.float32)
+    gain = spectral.frames_inverse(spectral.frames_transform(ones))[:, 0]
+    np.testing.assert_allclose(transform.fade(spectral.SEGMENT), gain, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_samples", [1, 8448, 8449, 20000])
+def test_segments_overlap_as_asked_and_hold_all_of_the_sound(n_samples):
+    sound = noise(n_samples, 2)
+    pieces = spectral.segments(sound, length=8448, step=1280)
+    padded = np.pad(sound, [(0, 8448), (0, 0)])
+    for i, piece in enumerate(pieces):
+        np.testing.assert_array_equal(piece, padded[1280 * i : 1280 * i + 8448])
+    end = 1280 * (len(pieces) - 1) + 8448
+    assert n_samples <= end
+    assert len(pieces) == 1 or end - 1280 < n_samples
 
 
 @pytest.mark.parametrize("hop", [1, 5, 7, 12, 25])

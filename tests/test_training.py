@@ -46,6 +46,64 @@ def test_differentiable_separation_equals_numpy_s():
     assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(mixtures).max()
 
 
+TRANSFORMS = [
+    spectral.REPORT_TRANSFORM,
+    spectral.Transform(window="blackman-harris"),
+    spectral.Transform(512, "blackman-harris"),
+]
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_segments_come_back_exactly_between_their_faded_edges(transform):
+    """Four equal masks sum to one: the stems of a segment sum to it, faded."""
+    n_samples = transform.count_samples(25)
+    mixtures = np.random.default_rng(0).standard_normal((2, n_samples, 1)).astype(np.float32)
+    model = models.build_model(seed=3)
+    stems = training.separate_segments(model, tf.constant(mixtures), transform=transform).numpy()
+    assert stems.shape == (2, n_samples, 1, 4)
+    edge = 1024 - transform.hop
+    total = stems.sum(axis=-1)
+    peak = np.abs(mixtures).max()
+    assert np.abs(total - mixtures)[:, edge:-edge].max() <= 2e-6 * peak
+    fade = transform.fade(n_samples)[:, np.newaxis]
+    assert np.abs(total - fade * mixtures).max() <= 1e-5 * peak
+    assert fade[0] < 0.01 and fade[-1] < 0.01
+
+
+def test_another_transform_is_librosa_s_with_its_window():
+    signal = pytest.importorskip("librosa")
+    from scipy.signal.windows import blackmanharris
+
+    sound = np.random.default_rng(1).standard_normal((2, 13312)).astype(np.float32)
+    ours = training._stft(tf.constant(sound), spectral.Transform(512, "blackman-harris")).numpy()
+    window = blackmanharris(1024, sym=True)
+    np.testing.assert_array_equal(window, window[::-1])
+    theirs = signal.stft(sound, n_fft=1024, hop_length=512, window=window, center=False)
+    assert ours.shape == (2, 25, 513)
+    np.testing.assert_allclose(ours, theirs.swapaxes(1, 2), atol=1e-4)
+
+
+@pytest.mark.parametrize("objective", ["waveform", "faded waveform", "spectrum", "magnitude"])
+def test_every_objective_takes_another_transform_and_longer_contexts(objective):
+    """A perfect model of one source has nothing left to learn but what the edges fade."""
+    transform = spectral.Transform(512, "blackman-harris")
+    model = models.build_model(sizes=parameters.Sizes(context=30), seed=1)
+    n_samples = transform.count_samples(30)
+    quarter = np.random.default_rng(1).standard_normal((2, n_samples, 1, 1)).astype(np.float32)
+    targets = tf.constant(np.repeat(quarter, 4, axis=-1))
+
+    def squares(true, estimate):
+        # Four equal sources: their estimates sum to what the objective compares four times.
+        return tf.reduce_sum((tf.reduce_sum(true, -1) - tf.reduce_sum(estimate, -1)) ** 2)
+
+    value = float(training.OBJECTIVES[objective](squares, transform=transform)(model, targets))
+    energy = 16 * float(np.sum(quarter**2))
+    if objective == "waveform":
+        assert 0.01 * energy < value < 0.1 * energy
+    else:
+        assert value < 1e-8 * energy
+
+
 def test_training_lowers_the_loss_on_band_songs():
     pytest.importorskip("midirenderer")
     tracks = [song.excerpt(4, 12) for song in datasets.band_songs(2, seed=1)]
@@ -197,9 +255,11 @@ def test_the_accompaniment_is_asked_of_a_fifth_decoder_and_the_four_keep_their_m
     np.testing.assert_allclose(ours, wanted, rtol=1e-4)
 
 
-def test_a_spectrum_s_energy_is_scaled_to_that_of_its_waveform():
-    sound = np.random.default_rng(0).standard_normal((2, 7168, 1, 4)).astype(np.float32)
-    spectra = training._spectra(tf.constant(sound)).numpy()
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_a_spectrum_s_energy_is_scaled_to_that_of_its_waveform(transform):
+    n_samples = transform.count_samples(25)
+    sound = np.random.default_rng(0).standard_normal((2, n_samples, 1, 4)).astype(np.float32)
+    spectra = training._spectra(tf.constant(sound), transform).numpy()
     middle = sound[:, 768:-768]
     ratio = np.sum(np.abs(spectra) ** 2) / np.sum(middle**2)
     assert 1.0 < ratio < 1.3  # the edges count too, in part
