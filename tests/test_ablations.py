@@ -75,18 +75,23 @@ def test_networks_of_other_sizes_separate(sizes):
 def test_arms_are_trained_scored_and_left_alone_when_their_results_are_there(tmp_path, monkeypatch):
     pytest.importorskip("tensorflow")
     songs = [noise_track(seed, n_segments=34) for seed in range(2)]
-    arm = ablations.get_arm(name).experiment
-    assert changed(arm, experiments.get_experiment("experiment1")) <= {
-        "name", "description", "transform", "sizes", "segment_step", "epochs"
-    }  # fmt: skip
-    short = dataclasses.replace(arm, epochs=1, repetitions=1, batch_size=16)
-    quick = ablations.Arm(short, songs=lambda: (songs, songs))
-    (path,) = ablations.run([quick], output=tmp_path)
-    result = json.loads(path.read_text())
-    assert result["experiment"]["transform"] == dataclasses.asdict(arm.transform)
-    for mode in experiments.MODES:
-        assert result["scores"][mode]["report"]["n"]["SDR"] == [2, 2, 2, 2]
-        assert "museval" not in result["scores"][mode]
+    monkeypatch.setattr(ablations.datasets, "dsd100", lambda split: songs)
+    names = ["baseline", "input-scale", "tied-decoders", "shared-bass-other", "fifth-output"]
+    arms = []
+    for name in names:
+        arm = ablations.get_arm(name)
+        short = dataclasses.replace(arm.experiment, epochs=1, repetitions=1)
+        arms.append(dataclasses.replace(arm, experiment=short))
+    paths = ablations.run(arms, output=tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+    assert [path.name for path in paths] == [f"{name}-0.json" for name in names]
+    results = [json.loads(path.read_text()) for path in paths]
+    for result in results:
+        assert result["steps"] == 2 and result["experiment"]["epochs"] == 1
+        assert result["parameters"] == 489_142
+        for mode in experiments.MODES:
+            assert result["scores"][mode]["report"]["n"]["SDR"] == [2, 2, 2, 2]
+            assert "museval" not in result["scores"][mode]
     # Every change changes what comes out.
     scores = [result["scores"]["song"]["report"]["mean"]["SDR"] for result in results]
     assert len({tuple(row) for row in scores}) == len(names)
@@ -146,13 +151,12 @@ def test_differences_are_taken_song_by_song():
 def test_arms_of_another_transform_or_other_contexts_are_trained_and_scored(name, tmp_path):
     pytest.importorskip("tensorflow")
     songs = [noise_track(seed, n_segments=34) for seed in range(2)]
-    monkeypatch.setattr(ablations.datasets, "dsd100", lambda split: songs)
-    arm = ablations.get_arm(name)
-    assert changed(arm, experiments.get_experiment("experiment1")) <= {
-        "name", "description", "transform", "sizes", "segment_step", "epochs"
-    }  # fmt: skip
+    arm = ablations.get_arm(name).experiment
+    assert changed(name, "baseline") <= {"transform", "sizes", "segment_step", "epochs"}
     short = dataclasses.replace(arm, epochs=1, repetitions=1, batch_size=16)
-    result = json.loads(ablations.run(short, output=tmp_path).read_text())
+    quick = ablations.Arm(short, songs=lambda: (songs, songs))
+    (path,) = ablations.run([quick], output=tmp_path)
+    result = json.loads(path.read_text())
     assert result["experiment"]["transform"] == dataclasses.asdict(arm.transform)
     for mode in experiments.MODES:
         assert result["scores"][mode]["report"]["n"]["SDR"] == [2, 2, 2, 2]
