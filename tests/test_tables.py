@@ -34,7 +34,8 @@ class Tables(HTMLParser):
 
     def handle_endtag(self, tag):
         if tag in ("td", "th") and self._cell is not None:
-            self.tables[-1][-1].append("".join(self._cell).strip())
+            # Sphinx sets an apostrophe as a printer does.
+            self.tables[-1][-1].append("".join(self._cell).strip().replace("’", "'"))
             self._cell = None
 
     def handle_data(self, data):
@@ -153,7 +154,7 @@ def test_the_tables_of_a_chapter_are_what_cards_and_results_say(name):
     for wanted in CHAPTERS[name]():
         assert wanted in shown, wanted[:3]
         # And the test would see a digit that differs.
-        digit = next(d for row in wanted[1:] for d in row[1:] if re.search(r"\d", d))
+        digit = next(d for row in wanted[1:] for d in row[1:] if re.search(r"\d\.\d", d))
         other = re.sub(r"\d", lambda found: str((int(found[0]) + 1) % 10), digit, count=1)
         assert wanted not in Tables(html.replace(digit, other)).tables
 
