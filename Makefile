@@ -12,7 +12,7 @@ JUPYTER_BOOK = PATH="$(CURDIR)/$(BIN):$$PATH" \
 	jupyter-book build book -W -n --keep-going --config _config.yml --toc "$(CURDIR)/_toc.yml"
 
 # The oldest versions are tried on what computes.
-LOWEST := audio datasets spectral parameters network model losses sampling oracles separation metrics
+LOWEST := audio datasets effects spectral parameters network model losses sampling oracles separation metrics
 
 .PHONY: test book lint linkcheck test-lowest constraints clean ffmpeg weights
 
@@ -41,7 +41,8 @@ test-lowest: .venv/installed ffmpeg
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --compile-bytecode \
 		--resolution lowest-direct \
 		--only-binary numpy --only-binary scipy --only-binary matplotlib --only-binary h5py \
-		-e '.[tensorflow,evaluation,band]' \
+		--only-binary pedalboard \
+		-e '.[tensorflow,evaluation,band,effects]' \
 		'hypothesis>=6.100' 'mir_eval>=0.8' 'pytest>=8.2'
 	.venv-lowest/bin/python -c 'import midirenderer, musdb, museval, pretty_midi, stempeg'
 	.venv-lowest/bin/python -m pytest $(wildcard $(LOWEST:%=tests/test_%.py))

@@ -163,6 +163,9 @@ def _arms() -> dict[str, Arm]:
     arm("remix-tilt", "and through equalizers", base="remix", remix=tilted)
     fast = replace(tilted, speeds=experiments.SPEEDS)
     arm("remix-speeds", "and at other speeds", base="remix-tilt", remix=fast)
+    wet = replace(fast, processed=1)
+    arm("effects", "every other time through compressor, distortion, reverb", base="remix-speeds",
+        remix=wet)  # fmt: skip
     arm("band", "a quarter of it band songs", base="remix-speeds", songs=_with_band)
     arm("others", "and the 44 songs of the sample that are not in DSD100", base="remix-speeds",
         songs=_with_others)  # fmt: skip

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +23,7 @@ import scipy.fft
 import soxr
 from tqdm import tqdm
 
-from sepkit import spectral
+from sepkit import effects, spectral
 from sepkit.datasets import RATE, SOURCES, Track
 from sepkit.errors import DatasetError, ParameterError
 from sepkit.spectral import SEGMENT
@@ -146,6 +148,8 @@ class SegmentStore:
         report's decoder does.
     speeds : sequence of float
         Each song is kept at each of these speeds, pitch and tempo together.
+    processed : int
+        How many times more it is kept at each speed, its stems through random effects.
     length : int
         Samples a segment.
     step : int, optional
@@ -155,7 +159,7 @@ class SegmentStore:
     ----------
     segments : ndarray of shape (n_segments, 7168, channels, 4), float32
         True sources of all songs, one after the other.
-    starts : ndarray of shape (n_songs * n_speeds + 1,), int
+    starts : ndarray of shape (n_songs * n_speeds * (1 + processed) + 1,), int
         Where each song's segments start, and where the last one's end.
     """
 
@@ -165,6 +169,7 @@ class SegmentStore:
         *,
         channels: int = 1,
         speeds: Sequence[float] = (1.0,),
+        processed: int = 0,
         length: int = SEGMENT,
         step: int | None = None,
     ):
@@ -176,11 +181,14 @@ class SegmentStore:
         with open(path, "wb") as file:
             for track in tqdm(tracks, desc="reading songs", unit="song", leave=False):
                 sources = _song_sources(track, channels)
+                rng = np.random.default_rng(zlib.crc32(track.name.encode()))
                 for speed in speeds:
-                    sound = _at_speed(sources, speed)
-                    pieces = spectral.segments(sound, length=length, step=step)
-                    file.write(pieces.tobytes())
-                    counts.append(len(pieces))
+                    dry = _at_speed(sources, speed)
+                    wet = (_through_effects(dry, rng) for _ in range(processed))
+                    for sound in chain([dry], wet):
+                        pieces = spectral.segments(sound, length=length, step=step)
+                        file.write(pieces.tobytes())
+                        counts.append(len(pieces))
         self.starts = np.concatenate([[0], np.cumsum(counts)])
         shape = (int(self.starts[-1]), length, channels, len(SOURCES))
         self.segments = np.memmap(path, np.float32, "r", shape=shape)
@@ -212,6 +220,11 @@ def _at_speed(sources: np.ndarray, speed: float) -> np.ndarray:
         return sources
     flat = soxr.resample(sources.reshape(len(sources), -1), RATE * speed, RATE)
     return flat.reshape(len(flat), *sources.shape[1:])
+
+
+def _through_effects(sources: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    stems = np.moveaxis(sources, -1, 0)
+    return np.stack([effects.random_effects(stem, rng) for stem in stems], axis=-1)
 
 
 class BlockBatches:
@@ -346,6 +359,9 @@ class Remix:
         Each source goes through an equalizer whose curve wanders by about this [dB].
     speeds : tuple of float
         Speeds at which songs are heard.
+    processed : int
+        For each time that a song is heard as it is, how many times its stems come through random
+        effects (`sepkit.effects`).
     """
 
     epochs: int
@@ -354,6 +370,7 @@ class Remix:
     gain: float = 6.0
     tilt: float = 0.0
     speeds: tuple[float, ...] = (1.0,)
+    processed: int = 0
 
 
 class RemixBatches:
@@ -388,7 +405,13 @@ class RemixBatches:
     ):
         if not 0 <= remix.together <= 1 or min(remix.epochs, remix.steps) < 1:
             raise ParameterError("remix: give 0 <= together <= 1, and at least one epoch and step")
-        store = _store(tuple(tracks), channels=2, speeds=remix.speeds, length=length)
+        store = _store(
+            tuple(tracks),
+            channels=2,
+            speeds=remix.speeds,
+            processed=remix.processed,
+            length=length,
+        )
         self._store = store
         self._songs = [
             store.segments[a:b].reshape(-1, 2, len(SOURCES))

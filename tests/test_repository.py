@@ -32,6 +32,7 @@ ORDER = (
         "audio",
         "datasets",
         "band",
+        "effects",
         "spectral",
         "parameters",
         "network",

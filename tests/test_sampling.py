@@ -110,6 +110,24 @@ def test_a_remixed_batch_depends_on_its_place_and_the_seed_alone(songs):
     assert batches.fingerprint() != remixed(songs).fingerprint()
 
 
+def test_songs_through_effects_stand_beside_the_dry_ones(songs):
+    pytest.importorskip("pedalboard", reason="pedalboard is not installed")
+    dry = sampling.SegmentStore(songs, channels=2, speeds=(1.0, 1.1))
+    both = sampling.SegmentStore(songs, channels=2, speeds=(1.0, 1.1), processed=2)
+    assert len(both.segments) == 3 * len(dry.segments)
+    counts = np.diff(dry.starts)
+    np.testing.assert_array_equal(np.diff(both.starts), np.repeat(counts, 3))
+    for i, (start, stop) in enumerate(zip(dry.starts[:-1], dry.starts[1:], strict=True)):
+        versions = [
+            both.segments[both.starts[3 * i + k] : both.starts[3 * i + k + 1]] for k in range(3)
+        ]
+        np.testing.assert_array_equal(versions[0], dry.segments[start:stop])
+        assert not np.allclose(versions[1], versions[0], atol=1e-3)
+        assert not np.allclose(versions[1], versions[2], atol=1e-3)
+    again = sampling.SegmentStore(songs, channels=2, speeds=(1.0, 1.1), processed=2)
+    np.testing.assert_array_equal(again.segments, both.segments)
+
+
 def test_sources_come_from_one_place_together_or_from_anywhere_apart(songs):
     stems = [song.stems for song in songs]
 
