@@ -72,11 +72,12 @@ class Experiment:
         rate: 0.999 looks back some thousand steps.
     objective : str
         What estimates and truth are compared as, a key of `sepkit.training.OBJECTIVES`.
-    loss : {"report", "complete", "relative"}
+    loss : {"report", "complete", "relative", "balanced"}
         `sepkit.losses.report_loss`; `sepkit.losses.complete_loss`, which asks "other" to be right
-        too; or `sepkit.losses.relative_loss`, which also hears all segments equally loud.
+        too; `sepkit.losses.relative_loss`, which also hears all segments equally loud; or
+        `sepkit.losses.balanced_loss`, which hears all sources equally loud, nearly.
     alpha, beta, gamma : float
-        Weights of the terms that the loss subtracts; the relative one subtracts nothing.
+        Weights of the terms that the loss subtracts; the last two subtract nothing.
     """
 
     name: str
@@ -307,8 +308,9 @@ def _optimizer(experiment: Experiment):
 
 
 def _loss(experiment: Experiment):
-    if experiment.loss == "relative":
-        return losses.relative_loss
+    weightless = {"relative": losses.relative_loss, "balanced": losses.balanced_loss}
+    if experiment.loss in weightless:
+        return weightless[experiment.loss]
     weights = {"alpha": experiment.alpha, "beta": experiment.beta, "gamma": experiment.gamma}
     function = {"report": losses.report_loss, "complete": losses.complete_loss}[experiment.loss]
     return partial(function, **weights)

@@ -5,6 +5,7 @@ Each function draws on axes it is given, or on new ones, and returns them.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -288,7 +289,7 @@ def gains(changes: Mapping[str, np.ndarray]) -> Figure:
         standard error.
     """
     figure, axes = plt.subplots(
-        1, 3, figsize=(10, 0.8 + 0.32 * len(changes)), layout="constrained", sharey=True
+        1, 3, figsize=(7.4, 0.9 + 0.42 * len(changes)), layout="constrained", sharey=True
     )
     for i, (metric, ax) in enumerate(zip(METRICS, axes, strict=True)):
         ax.axvline(0, color="#777777", linewidth=0.8)
@@ -298,7 +299,8 @@ def gains(changes: Mapping[str, np.ndarray]) -> Figure:
             error = songs.std(ddof=1) / len(songs) ** 0.5
             ax.errorbar(songs.mean(), row, xerr=error, fmt="o", color="#0072b2", capsize=3)
         ax.set(title=metric, xlabel="gain [dB]", ylim=(len(changes) - 0.5, -0.5))
-    axes[0].set_yticks(range(len(changes)), changes)
+    labels = [textwrap.fill(label, 30) for label in changes]
+    axes[0].set_yticks(range(len(changes)), labels, fontsize="small")
     return figure
 
 

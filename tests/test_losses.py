@@ -129,3 +129,20 @@ def test_the_relative_loss_of_one_segment_is_its_error_over_its_energy(segments)
     energy = np.sum(truth.sum(axis=-1) ** 2)
     wanted = 71.68 * np.sum((truth - estimate) ** 2) / (energy + 1)
     np.testing.assert_allclose(losses.relative_loss(truth, estimate), wanted)
+
+
+def test_the_balanced_loss_hears_soft_sources_as_loud_ones(segments):
+    truth, estimate = (s[:1].astype(np.float64) for s in segments)
+    error = np.sum((truth - estimate) ** 2, axis=(0, 1, 2))
+    own = np.sum(truth**2, axis=(0, 1, 2))
+    whole = np.sum(truth.sum(axis=-1) ** 2)
+    wanted = 71.68 / 4 * np.sum(error / (own + whole / 10 + 1))
+    np.testing.assert_allclose(losses.balanced_loss(truth, estimate), wanted)
+    # Half the size, the same share of it wrong: it counts nearly as much, not a quarter.
+    soft = truth * [1, 1, 1, 0.5]
+    wrong = [losses.balanced_loss(t, t * [1, 1, 1, 0.9]) for t in (truth, soft)]
+    assert 0.5 < wrong[1] / wrong[0] < 1
+    # A silent source counts, and not without bound.
+    silent = truth * [1, 1, 1, 0]
+    leak = losses.balanced_loss(silent, silent + 0.1 * truth * [0, 0, 0, 1])
+    assert 0 < leak < 71.68 / 4
