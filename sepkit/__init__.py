@@ -29,6 +29,8 @@ _MODULES = (
     "audio",
     "band",
     "datasets",
+    "diagnosis",
+    "effects",
     "errors",
     "experiments",
     "files",

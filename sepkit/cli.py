@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 import sepkit
-from sepkit import ablations, audio, experiments, parameters, separation
+from sepkit import ablations, audio, diagnosis, experiments, parameters, separation
 from sepkit.errors import ParameterError, SepkitError
 from sepkit.spectral import CONTEXT
 
@@ -344,16 +344,16 @@ def _ablate(options: argparse.Namespace) -> None:
     if options.list:
         for name, arm in ablations.ARMS.items():
             print(f"{name}: {arm.experiment.description} ({arm.group})")
-        for name, (description, _) in ablations.LOOKS.items():
+        for name, (description, _) in diagnosis.LOOKS.items():
             print(f"{name}: {description} (nothing is trained)")
         return
     if options.table:
         for mode in experiments.MODES:
             print(f"mode {mode}\n\n{ablations.table(options.output, mode=mode)}\n")
         return
-    names = options.arms or [*ablations.LOOKS, *ablations.ARMS]
-    arms = [ablations.get_arm(name) for name in names if name not in ablations.LOOKS]
-    for name, (_, look) in ablations.LOOKS.items():
+    names = options.arms or [*diagnosis.LOOKS, *ablations.ARMS]
+    arms = [ablations.get_arm(name) for name in names if name not in diagnosis.LOOKS]
+    for name, (_, look) in diagnosis.LOOKS.items():
         if name in names:
             print(look(output=options.output))
     for path in ablations.run(arms, seed=options.seed, output=options.output):

@@ -1,4 +1,4 @@
-"""The arms of the diagnosis, and the ways back to sound."""
+"""The arms: experiments that differ in one thing."""
 
 import dataclasses
 import json
@@ -187,62 +187,3 @@ def test_a_song_is_taken_apart_exactly_with_another_transform(hop, context):
     stems = ablations.separate_song(pairs, mixture, transform=transform, hop=5)
     assert stems.shape == (4, 30_001, 1)
     assert np.abs(stems.sum(axis=0) - mixture).max() <= 1e-5 * np.abs(mixture).max()
-
-
-def test_ways_back_to_sound_are_those_of_the_separation():
-    values = parameters.initialize(seed=3)
-    track = noise_track(0, n_segments=33)
-    stems = np.stack([stem[:, :1] for stem in track.stems.values()])
-    ways = ablations.resyntheses(values)
-    mixture = stems.sum(axis=0)
-    song = np.stack(list(separation.separate(mixture, 44100, model=values).values()))
-    np.testing.assert_allclose(ways["network, song, hop 5"](stems), song, atol=1e-5)
-    report = separation.separate(mixture, 44100, model=values, mode="report")
-    cut = ways["network, segments"](stems)[:, : len(report["bass"])]
-    np.testing.assert_allclose(cut, np.stack(list(report.values())), atol=1e-5)
-    faded = ways["network, song, hop 5, faded"](stems)
-    assert np.abs(faded - song).max() > 1e-4
-    np.testing.assert_allclose(faded.sum(axis=0), mixture, atol=1e-4)
-
-
-def test_resyntheses_are_scored_on_what_the_report_s_procedure_keeps():
-    track = noise_track(0, n_segments=33)
-    scored = ablations.score_resyntheses([track], model=parameters.initialize())
-    references = np.stack([stem[: 32 * 7168, 0] for stem in track.stems.values()])
-    estimates = ablations._true_sources_in_segments(
-        np.stack([stem[:, :1] for stem in track.stems.values()])
-    )
-    wanted = metrics.report_scores(references, estimates[:, : 32 * 7168, 0])
-    evaluation = scored["true sources, segments"]
-    np.testing.assert_allclose(evaluation.songs[0].report[0], wanted)
-    assert evaluation.as_dict()["report"]["n"]["SAR"] == [1, 1, 1, 1]
-
-
-def test_the_same_estimates_are_scored_by_every_measure(tmp_path):
-    songs = [noise_track(seed, n_segments=32) for seed in range(2)]
-    path = ablations.run_comparison({"dev": songs, "test": songs[:1]}, output=tmp_path)
-    told = json.loads(path.read_text())["scores"]
-    assert tuple(told) == ablations.MEASURES
-    by_song = [experiments.score_song(song, "experiment1", mode="report") for song in songs]
-    for measure, mine in (("one tap", "report"), ("museval", "museval")):
-        wanted = np.mean([getattr(scores, mine)[0, 0] for scores in by_song], axis=0)
-        np.testing.assert_allclose(told[measure]["dev"]["mean"]["SDR"], wanted, atol=2e-4)
-    for measure in ablations.MEASURES:
-        assert [s["name"] for s in told[measure]["dev"]["songs"]] == [s.name for s in songs]
-        assert told[measure]["test"]["deviation"]["SDR"] == [0.0] * 4
-    path.write_text("kept")
-    assert ablations.run_comparison(output=tmp_path).read_text() == "kept"
-
-
-def test_the_paper_s_table_is_nearest_to_dev_with_its_last_columns_exchanged():
-    published = experiments.published_scores()
-    distances = ablations.column_distances(published)
-    assert min(distances, key=distances.get) == ("exchanged", "dev")
-    paper, dev = (published[name]["mean"]["SDR"] for name in ("paper", "campaign_dev"))
-    one = {"mean": {m: paper for m in metrics.METRICS}}
-    made = {"paper": one, "campaign_dev": {"mean": {m: dev for m in metrics.METRICS}}}
-    made["campaign_test"] = one
-    again = ablations.column_distances(made)
-    assert again["as printed", "test"] == 0
-    wanted = (np.subtract([paper[0], paper[1], paper[3], paper[2]], dev) ** 2).mean() ** 0.5
-    np.testing.assert_allclose(again["exchanged", "dev"], wanted)

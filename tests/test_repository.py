@@ -40,6 +40,7 @@ ORDER = (
         "losses",
     ]
     + ["sampling", "training", "oracles", "separation", "metrics", "experiments", "ablations"]
+    + ["diagnosis"]
     + ["player", "plotting", "songtable", "stepper", "cli"]
 )
 

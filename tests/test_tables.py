@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sepkit import ablations, experiments, metrics, parameters
+from sepkit import ablations, diagnosis, experiments, metrics, parameters
 
 ROOT = Path(__file__).parents[1]
 SITE = Path(os.environ.get("SEPKIT_SITE", ROOT / "_build" / "html"))
@@ -96,12 +96,12 @@ def experiment2() -> list[Table]:
 def causes() -> list[Table]:
     ways = [
         [name, *means(scored["report"])]
-        for name, scored in ablations.read_look("resyntheses").items()
+        for name, scored in diagnosis.read_scores("resyntheses").items()
     ]
     measured = [
         [measure, split.title(), metric]
         + [f"{value:.1f}".replace("-", "−") for value in scored["mean"][metric]]
-        for measure, by_split in ablations.read_look("comparison").items()
+        for measure, by_split in diagnosis.read_scores("comparison").items()
         for split, scored in by_split.items()
         for metric in metrics.METRICS
     ]
