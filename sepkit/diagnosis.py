@@ -1,4 +1,4 @@
-"""Experiment 1 looked at in other ways: the same weights, other ways back to sound, other measures.
+"""Trained networks looked at in other ways: by other ways back to sound, measures and songs.
 
 Nothing is trained and nothing is chosen here; what is found says where a score comes from.
 """
@@ -214,6 +214,33 @@ def _by_metric(values: np.ndarray) -> dict[str, list[float]]:
     return {m: [round(float(v), 4) for v in row] for m, row in zip(METRICS, values, strict=True)}
 
 
+def run_known_songs(*, output: str | Path = "book/results") -> Path:
+    """Score Experiment 3 on the validation songs, which it was trained on, unless done already.
+
+    The arm ``experiment3-chosen`` was trained in the same way without these ten songs: the
+    difference is what it is worth to have heard a song before.
+
+    Parameters
+    ----------
+    output : str or Path
+        Folder of the results.
+
+    Returns
+    -------
+    Path
+        ``known-songs.json``.
+    """
+    path = Path(output) / "known-songs.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        songs = datasets.dsd100("validation")
+        scored = experiments.evaluate("experiment3", songs, measures=("report",))
+        commit = experiments.describe_commit()
+        told = {"model": "experiment3", "commit": commit, "scores": {"song": scored.as_dict()}}
+        experiments.write_json(told, path)
+    return path
+
+
 def column_distances(published: Mapping[str, Mapping]) -> dict[tuple[str, str], float]:
     """Ask which songs and which order of columns the paper's table has.
 
@@ -242,8 +269,9 @@ def column_distances(published: Mapping[str, Mapping]) -> dict[tuple[str, str], 
 LOOKS = {
     "resyntheses": ("Experiment 1 by other ways back to sound", run_resyntheses),
     "comparison": ("Experiment 1 by other measures, on Dev and Test", run_comparison),
+    "known-songs": ("Experiment 3 on songs that it was trained on", run_known_songs),
 }
-"""What trains nothing and looks at Experiment 1 in another way: what it is, and what runs it."""
+"""What trains nothing and looks at an experiment in another way: what it is, and what runs it."""
 
 
 def read_scores(name: str) -> dict[str, dict]:
@@ -251,13 +279,13 @@ def read_scores(name: str) -> dict[str, dict]:
 
     Parameters
     ----------
-    name : {"resyntheses", "comparison"}
+    name : {"resyntheses", "comparison", "known-songs"}
         Which one.
 
     Returns
     -------
     dict of str to dict
-        The scores that `run_resyntheses` or `run_comparison` wrote.
+        The scores that its function wrote.
     """
     path = results_folder() / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8"))["scores"]
