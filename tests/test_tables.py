@@ -133,7 +133,13 @@ def experiment3() -> list[Table]:
         f"Experiment {number}, whole song, museval": scores(number, "song", "museval")
         for number in (1, 2, 3)
     }
-    return [cells(experiments.markdown_table(rows)) for rows in (ours, by_museval)]
+    tables = [cells(experiments.markdown_table(rows)) for rows in (ours, by_museval)]
+    taken = ("adam", "base3", "remix", "remix-tilt", "remix-speeds", "relative")
+    for arms in ((*taken, "experiment3-chosen"), ("effects", "band", "balanced")):
+        found = ablations.effects()
+        compared = [found[arm] for arm in arms if arm in found]
+        tables.append(cells(ablations.effects_table(compared)))
+    return tables
 
 
 CHAPTERS = {
