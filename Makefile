@@ -11,10 +11,10 @@ JUPYTER_BOOK = PATH="$(CURDIR)/$(BIN):$$PATH" \
 	SEPKIT_PLAYER_DIRECTORY="$(AUDIO)" TF_CPP_MIN_LOG_LEVEL=3 \
 	jupyter-book build book -W -n --keep-going --config _config.yml --toc "$(CURDIR)/_toc.yml"
 
-# The oldest versions are tried on what computes.
+# The oldest versions are tried on what computes, and on the notebooks.
 LOWEST := audio datasets effects spectral parameters network model losses sampling oracles separation metrics
 
-.PHONY: test book lint linkcheck test-lowest constraints clean ffmpeg weights
+.PHONY: test book lint linkcheck test-lowest notebooks lowest constraints clean ffmpeg weights
 
 test: .venv/installed ffmpeg
 	$(BIN)/python -m pytest
@@ -35,17 +35,13 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/numpydoc lint sepkit/*.py
 
-# A version too old for this Python has no wheel: then the oldest that has one.
-test-lowest: .venv/installed ffmpeg
-	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
-	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --compile-bytecode \
-		--resolution lowest-direct \
-		--only-binary numpy --only-binary scipy --only-binary matplotlib --only-binary h5py \
-		--only-binary pedalboard \
-		-e '.[tensorflow,evaluation,band,effects]' \
-		'hypothesis>=6.100' 'mir_eval>=0.8' 'pytest>=8.2'
+test-lowest: lowest
 	.venv-lowest/bin/python -c 'import midirenderer, musdb, museval, pretty_midi, stempeg'
 	.venv-lowest/bin/python -m pytest $(wildcard $(LOWEST:%=tests/test_%.py))
+
+# Notebooks run elsewhere, and there see the wheel alone.
+notebooks: lowest
+	.venv-lowest/bin/python -m pytest --durations=5 tests/test_notebooks.py
 
 # The line on TensorFlow keeps the resolver from an older release of it with a newer h5py.
 constraints: .venv/installed
@@ -65,6 +61,17 @@ clean:
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode \
 		-c constraints.txt -e '.[book,test]'
 	@touch $@
+
+# The package from its wheel, at the oldest versions. One too old for this Python has no wheel: then
+# the oldest that has one.
+lowest: .venv/installed ffmpeg
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --compile-bytecode \
+		--resolution lowest-direct --reinstall-package sepkit \
+		--only-binary numpy --only-binary scipy --only-binary matplotlib --only-binary h5py \
+		--only-binary pedalboard \
+		'.[tensorflow,evaluation,band,effects]' \
+		'hypothesis>=6.100' 'ipykernel>=6.29' 'mir_eval>=0.8' 'nbclient>=0.10' 'pytest>=8.2'
 
 ffmpeg:
 	@command -v ffmpeg >/dev/null || \
