@@ -6,6 +6,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 AUDIO := $(CURDIR)/book/_static/audio
 
+# What the chapters read.
+WEIGHTS := $(foreach n,1 2 3,weights/experiment$(n).weights.h5 weights/experiment$(n).json)
+
 # Warnings are errors, and so is a reference that leads nowhere. Notebooks call what is in .venv.
 JUPYTER_BOOK = PATH="$(CURDIR)/$(BIN):$$PATH" \
 	SEPKIT_PLAYER_DIRECTORY="$(AUDIO)" TF_CPP_MIN_LOG_LEVEL=3 \
@@ -82,5 +85,6 @@ ffmpeg:
 	fi
 
 weights:
-	@ls weights/*.weights.h5 >/dev/null 2>&1 || \
-		{ echo "make: weights/ holds no NAME.weights.h5, which the book needs: git checkout -- weights"; exit 1; }
+	@for file in $(WEIGHTS); do [ -f $$file ] || \
+		{ echo "make: $$file is missing, which the book needs: git checkout -- weights"; exit 1; }; \
+	done

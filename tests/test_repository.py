@@ -242,13 +242,16 @@ def test_importing_stays_light(modules, left_out):
 @pytest.mark.parametrize(
     ("target", "says"),
     [
-        ("weights", "weights/ holds no NAME.weights.h5"),
+        ("weights", "weights/experiment2.json is missing"),
         (".venv/installed", "needs Python 3.11 to 3.13"),
     ],
 )
 def test_make_says_in_one_line_what_is_missing(target, says, tmp_path):
     for name in ("pyproject.toml", "constraints.txt"):
         (tmp_path / name).touch()
+    (tmp_path / "weights").mkdir()
+    for name in ("experiment1.weights.h5", "experiment1.json", "experiment2.weights.h5"):
+        (tmp_path / "weights" / name).touch()
     command = ["make", "-f", str(ROOT / "Makefile"), "PYTHON=false", target]
     # A make that runs these tests would have this one tell which folder it enters.
     outside = {name: value for name, value in os.environ.items() if "MAKE" not in name}
