@@ -13,6 +13,8 @@ from sepkit import ablations, diagnosis, experiments, metrics, parameters
 ROOT = Path(__file__).parents[1]
 SITE = Path(os.environ.get("SEPKIT_SITE", ROOT / "_build" / "html"))
 Table = list[list[str]]
+# Sphinx sets quotes as a printer does.
+TYPED = str.maketrans("’“”", "'\"\"")
 
 
 class Tables(HTMLParser):
@@ -34,8 +36,7 @@ class Tables(HTMLParser):
 
     def handle_endtag(self, tag):
         if tag in ("td", "th") and self._cell is not None:
-            # Sphinx sets an apostrophe as a printer does.
-            self.tables[-1][-1].append("".join(self._cell).strip().replace("’", "'"))
+            self.tables[-1][-1].append("".join(self._cell).strip().translate(TYPED))
             self._cell = None
 
     def handle_data(self, data):
