@@ -39,7 +39,8 @@ ORDER = (
         "model",
         "losses",
     ]
-    + ["sampling", "training", "oracles", "separation", "metrics", "experiments", "ablations"]
+    + ["sampling", "training", "oracles", "separation", "bsseval", "metrics"]
+    + ["experiments", "ablations"]
     + ["player", "plotting", "songtable", "stepper", "cli"]
 )
 
