@@ -28,6 +28,7 @@ _MODULES = (
     "ablations",
     "audio",
     "band",
+    "bsseval",
     "datasets",
     "diagnosis",
     "effects",

@@ -39,8 +39,8 @@ ORDER = (
         "model",
         "losses",
     ]
-    + ["sampling", "training", "oracles", "separation", "metrics", "experiments", "ablations"]
-    + ["diagnosis"]
+    + ["sampling", "training", "oracles", "separation", "bsseval", "metrics"]
+    + ["experiments", "ablations", "diagnosis"]
     + ["player", "plotting", "songtable", "stepper", "cli"]
 )
 
