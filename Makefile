@@ -14,7 +14,7 @@ JUPYTER_BOOK = PATH="$(CURDIR)/$(BIN):$$PATH" \
 # The oldest versions are tried on what computes.
 LOWEST := audio datasets effects spectral parameters network model losses sampling oracles separation metrics
 
-.PHONY: test book lint linkcheck test-lowest constraints clean ffmpeg weights
+.PHONY: test book lint linkcheck test-lowest constraints clean ffmpeg weights bench bench-peers
 
 test: .venv/installed ffmpeg
 	$(BIN)/python -m pytest
@@ -46,6 +46,16 @@ test-lowest: .venv/installed ffmpeg
 		'hypothesis>=6.100' 'mir_eval>=0.8' 'pytest>=8.2'
 	.venv-lowest/bin/python -c 'import midirenderer, musdb, museval, pretty_midi, stempeg'
 	.venv-lowest/bin/python -m pytest $(wildcard $(LOWEST:%=tests/test_%.py))
+
+# Speed, side by side; on a machine that does nothing else. 1 where a ratio fell.
+bench: weights .venv/installed ffmpeg
+	$(BIN)/python -m benchmarks
+
+# Once, before `make bench`, for its rows on Open-Unmix and Demucs: 3 GB in .venv-peers.
+bench-peers: .venv/installed
+	$(PYTHON) -m venv --clear .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
+		torch==2.13.0 openunmix==1.3.0 demucs==4.1.0
 
 # The line on TensorFlow keeps the resolver from an older release of it with a newer h5py.
 constraints: .venv/installed
