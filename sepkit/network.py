@@ -314,12 +314,36 @@ def normalize(drawn):
         Each divided by the sum over sources; 1/S where all are zero, where the report has 0/0, or
         so near to it that float32 cannot square the sum, as the derivative has to.
     """
+    if isinstance(drawn, np.ndarray):
+        return share_out(drawn.copy())
     xp = namespace(drawn)
     total = xp.sum(drawn, axis=0)
     silent = total < SQUARABLE
     # Both branches of a `where` are differentiated: the divisor must never be zero.
     share = drawn / xp.where(silent, xp.ones_like(total), total)
     return xp.where(silent, xp.full_like(drawn, 1.0 / drawn.shape[0]), share)
+
+
+def share_out(drawn: np.ndarray) -> np.ndarray:
+    """Do in place what `normalize` does: half of the time, which goes to memory.
+
+    Parameters
+    ----------
+    drawn : ndarray of shape (S, ...), float32
+        Non-negative values by source; the masks afterwards.
+
+    Returns
+    -------
+    ndarray of shape (S, ...), float32
+        The same array.
+    """
+    total = drawn.sum(axis=0)
+    if total.min(initial=1.0) < SQUARABLE:
+        silent = total < SQUARABLE
+        drawn[:, silent] = 1 / len(drawn)
+        total[silent] = 1
+    drawn *= np.reciprocal(total, out=total)
+    return drawn
 
 
 def masks(parameters: Parameters, magnitudes):

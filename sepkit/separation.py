@@ -368,7 +368,7 @@ def mean_masks(
         for first in range(0, n_contexts, step):
             part = timbres[:, first : first + step]
             drawn = network.draw(pairs, part.reshape(n_sources, -1, part.shape[-1]))
-            shares = _share_out(drawn).reshape(*part.shape[:3], -1)
+            shares = network.share_out(drawn).reshape(*part.shape[:3], -1)
             if weighted:
                 shares *= weight
             total[:, k + first : k + first + part.shape[1], : stop - start] += shares
@@ -376,17 +376,6 @@ def mean_masks(
     total /= count
     shape = (n_sources, n_blocks * hop, *magnitudes.shape[1:])
     return total.reshape(shape)[:, :n_frames]
-
-
-def _share_out(drawn: np.ndarray) -> np.ndarray:
-    """Do in place what `sepkit.network.normalize` does."""
-    total = drawn.sum(axis=0)
-    if total.min() < network.SQUARABLE:
-        silent = total < network.SQUARABLE
-        drawn[:, silent] = 1 / len(drawn)
-        total[silent] = 1
-    drawn *= np.reciprocal(total, out=total)
-    return drawn
 
 
 def separate_report(

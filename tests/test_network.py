@@ -81,3 +81,15 @@ def test_some_frames_of_a_context_unfold_as_all_of_them(start, stop):
     every = network.unfold(pairs, patterns, 0, 25).reshape(4, 3, 25, 50)
     some = network.unfold(pairs, patterns, start, stop).reshape(4, 3, -1, 50)
     np.testing.assert_allclose(some, every[:, :, start:stop], atol=1e-5 * np.abs(every).max())
+
+
+def test_bins_are_shared_out_in_place_as_tensors_are_normalized():
+    import keras
+
+    drawn = magnitudes(4)
+    drawn[:, 3:5] = 0
+    drawn[:, 6] *= np.float32(1e-20)
+    wanted = keras.ops.convert_to_numpy(network.normalize(keras.ops.convert_to_tensor(drawn)))
+    np.testing.assert_allclose(network.normalize(drawn), wanted, rtol=1e-6)
+    assert network.share_out(drawn) is drawn
+    np.testing.assert_allclose(drawn, wanted, rtol=1e-6)

@@ -254,15 +254,6 @@ def test_masks_share_every_bin_out(hop, n_frames, channels):
     np.testing.assert_allclose(masks.sum(axis=0), 1, atol=1e-5)
 
 
-def test_bins_are_shared_out_in_place_as_normalize_does():
-    drawn = np.abs(noise(4 * 60, 513)).reshape(4, 60, 513)
-    drawn[:, 3:5] = 0
-    drawn[:, 6] *= np.float32(1e-20)
-    np.testing.assert_allclose(
-        separation._share_out(drawn.copy()), network.normalize(drawn), rtol=1e-6
-    )
-
-
 def test_one_thread_and_several_give_the_same(untrained):
     song = noise(3 * separation._STRETCH)
     several = sepkit.separate(song, RATE, model=untrained)
