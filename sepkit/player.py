@@ -248,8 +248,10 @@ def _page(
     for index, row in enumerate(rows):
         groups.setdefault(row.group, []).append(index)
     opening = groups[rows[0].group]
-    # A track that is a group by itself, the mixture say, keeps the colour of text.
-    labels = dict.fromkeys(row.label for row in rows if len(groups[row.group]) > 1)
+    # A track that is a group by itself, the mixture say, keeps the colour of text; stems under a
+    # heading have their own colours whatever stands above them.
+    headed_first = sorted(rows, key=lambda row: not row.group)
+    labels = dict.fromkeys(row.label for row in headed_first if len(groups[row.group]) > 1)
     colours = dict(zip(labels, itertools.cycle(COLOURS)))
     content = ""
     for heading, indices in groups.items():

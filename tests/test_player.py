@@ -268,3 +268,17 @@ def test_sound_too_long_for_a_notebook_is_refused(monkeypatch):
     monkeypatch.setattr("sepkit.player.LARGEST_OUTPUT", 1000)
     with pytest.raises(AudioError, match="give an excerpt"):
         stem_player({"a": noise(1)}, RATE)
+
+
+def test_stems_have_the_same_colours_whatever_stands_above_them():
+    stems = nine_tracks()["Estimates"]
+
+    def colours(tracks):
+        html = stem_player(tracks, RATE).html
+        return dict(
+            re.findall(r'aria-label="(\w+ \(Stems\))" style="--stem-colour: ([^"]+)"', html)
+        )
+
+    alone = colours({"Mixture": noise(0), "Stems": stems})
+    assert len({*alone.values()}) == 4
+    assert colours({"Loud": noise(0), "Soft": noise(1), "Stems": stems}) == alone

@@ -5,9 +5,12 @@ import re
 
 import pytest
 
+from sepkit import parameters, plotting
+from sepkit.datasets import SOURCES
 from sepkit.errors import ParameterError
 from sepkit.media import SITE_DIRECTORY
-from sepkit.songtable import anchor, song_table
+from sepkit.metrics import METRICS
+from sepkit.songtable import anchor, box_dots, song_rows, song_table
 
 SONGS = [
     {"song": "A & B - One", "genre": "Pop <Rock>", "SDR": -1.25},
@@ -29,6 +32,40 @@ def test_each_row_can_be_linked_to_where_wanted():
     assert re.findall(r'<tr id="([^"]+)"', html) == ["song-a-b-one", "song-c-two"]
     assert anchor("Cnoc An Tursa - Bannockburn") == "song-cnoc-an-tursa-bannockburn"
     assert " id=" not in song_table(SONGS, caption="Two songs").data
+
+
+def test_a_name_leads_where_its_song_can_be_heard():
+    html = song_table(SONGS, caption="Two songs", links={"C - Two": "#hear-two"}).data
+    assert '<th scope="row"><a href="#hear-two">C - Two</a></th>' in html
+    assert html.count("<a ") == 1
+
+
+def test_rows_of_a_card_hold_every_score_of_the_left_channel():
+    scored = parameters.read_card("experiment2")["scores"]["song"]
+    rows = song_rows(scored)
+    assert len(rows) == 50 and rows[0]["genre"]
+    assert list(rows[0]) == ["song", "genre", *(f"{m} {s}" for m in METRICS for s in SOURCES)]
+    for row, song in zip(rows, scored["songs"], strict=True):
+        assert row["song"] == song["name"]
+        assert row["SIR other"] == song["report"][0]["SIR"][2]
+
+
+def test_songs_named_beside_a_box_plot_are_its_dots():
+    scored = parameters.read_card("experiment1")["scores"]["song"]
+    html = box_dots(scored, page="listening.html").data
+    drawn = [
+        value
+        for ax in plotting.scores({"one": scored}).axes
+        for line in ax.lines
+        if line.get_marker() == "o"
+        for value in line.get_ydata()
+    ]
+    told = re.findall(r"\((−?)(\d+\.\d)\)", html)
+    assert sorted(float(f"{'-' * bool(minus)}{digits}") for minus, digits in told) == sorted(
+        float(f"{value:.1f}") for value in drawn
+    )
+    places = {anchor(song["name"]) for song in scored["songs"]}
+    assert {*re.findall(r'href="listening.html#([^"]+)"', html)} <= places
 
 
 def test_a_notebook_gets_the_script_a_site_has_its_own(monkeypatch, tmp_path):
