@@ -767,3 +767,17 @@ def test_no_page_scrolls_sideways_on_a_phone(page, pages):
         page.evaluate(UNFOLD)
         widths[address.rpartition("/")[2]] = page.evaluate("document.documentElement.scrollWidth")
     assert {name: width for name, width in widths.items() if width > 375} == {}
+
+
+def test_what_scrolls_on_a_phone_is_reached_by_keyboard(page, pages):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page.set_viewport_size({"width": 375, "height": 700})
+    found = []
+    for address in pages:
+        page.goto(address)
+        page.evaluate(UNFOLD)
+        results = axe.run(page, options={"runOnly": ["scrollable-region-focusable"]})
+        for finding in results.response["violations"]:
+            places = [" ".join(map(str, node["target"])) for node in finding["nodes"]]
+            found.append((address.rpartition("/")[2], places[:5]))
+    assert found == []

@@ -1,13 +1,13 @@
 /* What scrolls must be reachable by keyboard. The theme sees to code whenever the window is
-   resized; here also when a folded part opens, and to figures and tables that are wider than the page. */
+   resized; here also when a folded part opens, and to figures and tables wider than a phone. */
 (() => {
   "use strict";
   const layOut = () => window.dispatchEvent(new Event("resize"));
   const wide = ".cell_output figure, .pst-scrollable-table-container";
   const reachWide = () => {
-    for (const part of document.querySelectorAll(wide)) {
-      if (part.scrollWidth > part.clientWidth) part.tabIndex = 0;
-      else part.removeAttribute("tabindex");
+    for (const element of document.querySelectorAll(wide)) {
+      if (element.scrollWidth > element.clientWidth) element.tabIndex = 0;
+      else element.removeAttribute("tabindex");
     }
   };
   document.addEventListener("toggle", layOut, true); // it does not bubble
