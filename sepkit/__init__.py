@@ -44,6 +44,7 @@ _MODULES = (
     "sampling",
     "separation",
     "spectral",
+    "speed",
     "songtable",
     "stepper",
     "training",
