@@ -62,25 +62,25 @@ def table(rows: Sequence[dict]) -> str:
     Returns
     -------
     str
-        A line a row: what, here, instead, how many times better, the goal, the limit.
+        A line a row: what, against what, here, instead, how many times better, the goal for that,
+        and the part of its limit that is reached.
     """
     lines = [
-        "| what | here | instead | times better | goal | of its limit |",
-        "| --- | ---: | ---: | ---: | ---: | --- |",
+        "| what, against what | here | instead | ratio | goal | of its limit |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
         unit = f" {row['unit']}" if row["unit"] else ""
-        instead = "–"
+        against = f", against {row['against']}" if row["against"] else ""
+        instead = goal = limit = "–"
         if row["theirs"] is not None:
-            instead = f"{_short(row['theirs'])}{unit}, {row['against']}"
-        goal = "–"
+            instead = f"{_short(row['theirs'])}{unit}"
         if row["goal"] is not None:
-            goal = f"{_short(row['goal'])}, {'reached' if row['met'] else '**missed**'}"
-        limit = "–"
+            goal = f"{_short(row['goal'])}{'' if row['met'] else ', **missed**'}"
         if row["fraction"] is not None:
-            limit = f"{100 * row['fraction']:.0f} % of {row['limit']}"
-        cells = [row["name"], f"{_short(row['ours'])}{unit}", instead, _short(row["ratio"]), goal]
-        lines.append(f"| {' | '.join([*cells, limit])} |")
+            limit = f"{100 * row['fraction']:.0f} %"
+        cells = [row["name"] + against, f"{_short(row['ours'])}{unit}", instead]
+        lines.append(f"| {' | '.join([*cells, _short(row['ratio']), goal, limit])} |")
     return "\n".join(lines)
 
 

@@ -12,13 +12,14 @@ ROW = {
 
 
 def test_a_row_says_what_was_measured_and_how_far_its_goal_is():
-    alone = ROW | {"theirs": None, "unit": "", "met": False, "goal": 1.0, "fraction": None}
+    alone = ROW | {"theirs": None, "against": "", "unit": "", "met": False, "goal": 1.0}
+    alone["fraction"] = None
     free = ROW | {"goal": None, "met": None}
     _, _, *lines = speed.table([ROW, alone, free]).splitlines()
     assert lines == [
-        "| a song | 1.5 s | 1,234 s, a peer | 20 | 20, reached | 50 % of the peak |",
+        "| a song, against a peer | 1.5 s | 1,234 s | 20 | 20 | 50 % |",
         "| a song | 1.5 | – | 20 | 1, **missed** | – |",
-        "| a song | 1.5 s | 1,234 s, a peer | 20 | – | 50 % of the peak |",
+        "| a song, against a peer | 1.5 s | 1,234 s | 20 | – | 50 % |",
     ]
 
 
