@@ -46,6 +46,7 @@ _MODULES = (
     "sampling",
     "separation",
     "spectral",
+    "speed",
     "songtable",
     "stepper",
     "training",

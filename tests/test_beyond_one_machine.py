@@ -1,7 +1,12 @@
 """Songs on a cluster's workers, training on several devices: the same results as on one."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -10,7 +15,7 @@ from helpers import noise
 
 from sepkit import audio, cli, datasets, experiments, parameters
 
-DEVICES = """
+TRAIN = """
 import json, sys
 import keras
 import tensorflow as tf
@@ -19,20 +24,23 @@ from sepkit import parameters, sampling, training
 from sepkit.errors import ModelError
 from sepkit.model import build_model
 
+def train(batch_size=8):
+    songs = [noise_track(seed) for seed in range(2)]
+    small = parameters.Sizes(n_timbres=8, n_patterns=4, n_shared=16)
+    model = build_model(sizes=small, seed=1)
+    history = training.fit(
+        model,
+        sampling.RemixBatches(songs, sampling.Remix(4, 4), batch_size=batch_size, seed=0),
+        # Adadelta's steps make of a difference in the last bit one in the third digit.
+        optimizer=keras.optimizers.SGD(1e-6),
+        objective=training.magnitude_objective(),  # which compiles fast
+    )
+    return [row["loss"] for row in history], model
+"""
+
+DEVICES = """
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
-songs = [noise_track(seed) for seed in range(2)]
-
-small = parameters.Sizes(n_timbres=8, n_patterns=4, n_shared=16)
-
-def train(batch_size=8):
-    batches = sampling.RemixBatches(songs, sampling.Remix(4, 4), batch_size=batch_size, seed=0)
-    optimizer = keras.optimizers.Adadelta(0.01, rho=0.95, epsilon=1.0)
-    model = build_model(sizes=small, seed=1)
-    objective = training.magnitude_objective()  # which compiles fast
-    history = training.fit(model, batches, optimizer=optimizer, objective=objective)
-    return [row["loss"] for row in history], model
-
 one, _ = train()
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     both, mirrored = train()
@@ -42,6 +50,12 @@ with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     except ModelError as error:
         odd = str(error)
 print(json.dumps([one, both, copies, odd]))
+"""
+
+WORKER = """
+with tf.distribute.MultiWorkerMirroredStrategy().scope():
+    loss, model = train()
+print(json.dumps([loss, [float(abs(w).sum()) for w in model.get_weights()]]))
 """
 
 
@@ -101,14 +115,60 @@ def test_a_folder_of_songs_is_separated_by_a_cluster_s_workers(cluster, tmp_path
             np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_two_devices_learn_what_one_does_from_the_same_batches(python):
+def program(text):
+    """Write a program that trains as all of these do."""
+    return f"import sys; sys.path.append({str(Path(__file__).parent)!r})\n{TRAIN}{text}"
+
+
+def last_line(text):
+    return json.loads(text.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def devices():
+    """Losses of one device, of two with half of each batch, and what else was seen."""
     pytest.importorskip("tensorflow")
-    here = str(__file__).rsplit("/", 1)[0]
-    code = f"import sys; sys.path.append({here!r})\n{DEVICES}"
-    one, both, copies, odd = json.loads(python("-c", code).stdout.splitlines()[-1])
+    return last_line(start(program(DEVICES)).communicate()[0])
+
+
+def start(code, **variables):
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def free_port():
+    with socket.socket() as connection:
+        connection.bind(("localhost", 0))
+        return connection.getsockname()[1]
+
+
+def test_two_devices_learn_what_one_does_from_the_same_batches(devices):
+    one, both, copies, odd = devices
     assert copies == 2
-    assert len(one) == 4 and one[-1] < 0.9 * one[0]
-    # Sums in another order differ in their last bits, and steps pass that on.
-    np.testing.assert_allclose(one[0], both[0], rtol=1e-4)
-    np.testing.assert_allclose(one, both, rtol=0.01)
+    assert len(one) == 4 and one[-1] < 0.95 * one[0]
+    np.testing.assert_allclose(one, both, rtol=1e-5)
     assert "7 segments do not divide by 2 replicas" in odd
+
+
+def test_two_workers_that_speak_over_a_network_learn_it_too(devices):
+    """Keras' own fit fails here."""
+    cluster = {"worker": [f"localhost:{free_port()}" for _ in range(2)]}
+    workers = [
+        start(
+            program(WORKER),
+            TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}}),
+        )
+        for i in range(2)
+    ]
+    try:
+        (first, weights), second = (last_line(w.communicate(timeout=600)[0]) for w in workers)
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert second == [first, weights]
+    np.testing.assert_allclose(first, devices[0], rtol=1e-5)
