@@ -15,9 +15,11 @@ JUPYTER_BOOK = PATH="$(CURDIR)/$(BIN):$$PATH" \
 	jupyter-book build book -W -n --keep-going --config _config.yml --toc "$(CURDIR)/_toc.yml"
 
 # The oldest versions are tried on what computes, and on the notebooks.
-LOWEST := audio datasets effects spectral parameters network model losses sampling oracles separation metrics
+LOWEST := audio datasets effects spectral parameters network model losses sampling oracles separation bsseval \
+	metrics
 
-.PHONY: test book lint linkcheck test-lowest notebooks lowest constraints clean ffmpeg weights
+.PHONY: test book lint linkcheck test-lowest notebooks lowest bench bench-peers constraints clean \
+	ffmpeg weights
 
 test: .venv/installed ffmpeg
 	$(BIN)/python -m pytest
@@ -45,6 +47,16 @@ test-lowest: lowest
 # Notebooks run elsewhere, and there see the wheel alone.
 notebooks: lowest
 	.venv-lowest/bin/python -m pytest --durations=5 tests/test_notebooks.py
+
+# Speed, side by side; on a machine that does nothing else. 1 where a ratio fell.
+bench: weights .venv/installed ffmpeg
+	$(BIN)/python -m benchmarks
+
+# Once, before `make bench`, for its rows on Open-Unmix and Demucs: 3 GB in .venv-peers.
+bench-peers: .venv/installed
+	$(PYTHON) -m venv --clear .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
+		torch==2.13.0 openunmix==1.3.0 demucs==4.1.0
 
 # The line on TensorFlow keeps the resolver from an older release of it with a newer h5py.
 constraints: .venv/installed

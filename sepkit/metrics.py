@@ -12,6 +12,9 @@ from sepkit.errors import MissingPackageError, ParameterError
 METRICS = ("SDR", "SIR", "SAR")
 """Source to distortion, interference and artifacts ratio [dB]."""
 
+_BLOCK = 1 << 14
+"""Samples compared at once: what fits a cache."""
+
 
 def report_scores(references: np.ndarray, estimates: np.ndarray) -> np.ndarray:
     """Score one channel as the report does: one tap, over the whole song.
@@ -56,24 +59,28 @@ def report_scores(references: np.ndarray, estimates: np.ndarray) -> np.ndarray:
 
     gram = references @ references.T
     products = references @ estimates.T
-    powers = np.diag(gram)
     # The pseudo-inverse, for a silent source must not spoil the scores of the others.
-    projections = (np.linalg.pinv(gram, hermitian=True) @ products).T @ references
+    weights = np.linalg.pinv(gram, hermitian=True) @ products
     with np.errstate(divide="ignore", invalid="ignore"):
-        targets = (np.diag(products) / powers)[:, np.newaxis] * references
-        interference = projections - targets
-        artifacts = estimates - projections
+        own = np.diag(np.diag(products) / np.diag(gram))
 
-        def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-            return 10 * np.log10(np.sum(a**2, axis=1) / np.sum(b**2, axis=1))
+        def energy(weights: np.ndarray) -> np.ndarray:
+            """Sum up the squares of sums of the true sources."""
+            return np.einsum("ij,ik,kj->j", weights, gram, weights)
 
-        return np.stack(
-            [
-                ratio(targets, interference + artifacts),
-                ratio(targets, interference),
-                ratio(projections, artifacts),
-            ]
-        )
+        distortion, artifacts = np.zeros((2, len(estimates)))
+        for start in range(0, references.shape[1], _BLOCK):
+            block = slice(start, start + _BLOCK)
+            for total, part in ((distortion, own), (artifacts, weights)):
+                rest = estimates[:, block] - part.T @ references[:, block]
+                total += np.einsum("ij,ij->i", rest, rest)
+        # A silent source makes its own part NaN, and with it its own scores alone.
+        ratios = [
+            energy(own) / distortion,
+            energy(own) / energy(weights - own),
+            energy(weights) / artifacts,
+        ]
+        return 10 * np.log10(np.stack(ratios))
 
 
 def museval_scores(references: np.ndarray, estimates: np.ndarray, rate: int) -> np.ndarray:

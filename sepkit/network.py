@@ -6,7 +6,8 @@ a matrix product a frame, the (12 x 1) one a matrix product a context, and so ar
 transposes. `sepkit.model.report_network` holds the convolutional form to compare with.
 
 `matrices` lays the parameters out for these products; `timbre`, `bottleneck`, `decode` and
-`normalize` are the steps, and `masks` is all of them.
+`normalize` are the steps, and `masks` is all of them. What overlapping contexts of a song share
+is computed once by `song_bottleneck`; `spread`, `unfold` and `draw` are `decode` in its parts.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import numpy as np
 from sepkit.parameters import DECODER, ENCODER, Parameters, layer_sizes
 from sepkit.spectral import CONTEXT, N_BINS
 
-# The least sum whose square, by which XLA divides in the derivative, is a normal float32.
-_SQUARABLE = 1e-18
+SQUARABLE = 1e-18
+"""The least sum whose square, by which XLA divides in the derivative, is a normal float32."""
 
 
 def namespace(array) -> ModuleType:
@@ -78,7 +79,8 @@ def matrices(parameters: Parameters) -> dict:
     Returns
     -------
     dict of str to (matrix, offset)
-        timbre ``(513 c, 50)``, patterns ``(1250, 420)``, shared ``(420, 128)``, and a stack over
+        timbre ``(513 c, 50)``, pattern ``(600, 30)`` (the horizontal filters at one position),
+        patterns ``(1250, 420)`` (at all of a context), shared ``(420, 128)``, and a stack over
         sources each: dense ``(S, 128, 420)``, unfold ``(S, 420, 1250)``, draw ``(S, 50, 513 c)``.
     """
     kernel = {layer: parameters[f"{layer}/kernel"] for layer in (*ENCODER, *DECODER)}
@@ -97,6 +99,10 @@ def matrices(parameters: Parameters) -> dict:
         "timbre": (
             xp.reshape(kernel["vertical_convolution"], (n_inputs, n_timbres)),
             bias["vertical_convolution"],
+        ),
+        "pattern": (
+            xp.reshape(kernel["horizontal_convolution"], (sizes.pattern * n_timbres, -1)),
+            bias["horizontal_convolution"],
         ),
         "patterns": (
             xp.transpose(band_matrix(kernel["horizontal_convolution"], context=context), (1, 0)),
@@ -133,7 +139,9 @@ def context_length(pairs: dict) -> int:
 
 def _affine(pair, values):
     matrix, offset = pair
-    return namespace(values).matmul(values, matrix) + offset
+    product = namespace(values).matmul(values, matrix)
+    product += offset  # in place, where NumPy computes
+    return product
 
 
 def timbre(pairs: dict, magnitudes):
@@ -176,6 +184,33 @@ def bottleneck(pairs: dict, timbres):
     return xp.maximum(_affine(pairs["shared"], _affine(pairs["patterns"], flat)), 0.0)
 
 
+def song_bottleneck(pairs: dict, timbres: np.ndarray, hop: int) -> np.ndarray:
+    """Sum up all contexts of a song, with the horizontal convolution once a frame.
+
+    Parameters
+    ----------
+    pairs : dict
+        The network's `matrices`.
+    timbres : ndarray of shape (n_frames, 50), float32
+        `timbre` of the frames of a song: at least one context.
+    hop : int
+        Frames between the starts of contexts.
+
+    Returns
+    -------
+    ndarray of shape (n_contexts, 128), float32
+        The `bottleneck` of every context that is whole.
+    """
+    n_taps = pairs["pattern"][0].shape[0] // timbres.shape[1]
+    n_positions = context_length(pairs) - n_taps + 1
+    heard = np.lib.stride_tricks.sliding_window_view(timbres, n_taps, axis=0)
+    heard = np.swapaxes(heard, 1, 2).reshape(len(heard), -1)
+    patterns = _affine(pairs["pattern"], heard)
+    contexts = np.lib.stride_tricks.sliding_window_view(patterns, n_positions, axis=0)[::hop]
+    contexts = np.swapaxes(contexts, 1, 2).reshape(len(contexts), -1)
+    return np.maximum(_affine(pairs["shared"], contexts), 0.0)
+
+
 def decode(pairs: dict, shared):
     """Draw each source's magnitudes from the shared numbers: all decoders at once.
 
@@ -191,12 +226,78 @@ def decode(pairs: dict, shared):
     array of shape (S, n_contexts, 25, 513, c), float32
         Non-negative; only their ratios count.
     """
-    xp = namespace(shared)
-    timbres = _affine(pairs["unfold"], xp.maximum(_affine(pairs["dense"], shared), 0.0))
-    n_sources, n_timbres, n_inputs = pairs["draw"][0].shape
-    drawn = _affine(pairs["draw"], xp.reshape(timbres, (n_sources, -1, n_timbres)))
-    shape = (n_sources, -1, context_length(pairs), N_BINS, n_inputs // N_BINS)
-    return xp.abs(xp.reshape(drawn, shape))
+    context = context_length(pairs)
+    drawn = draw(pairs, unfold(pairs, spread(pairs, shared), 0, context))
+    n_sources, _, n_inputs = pairs["draw"][0].shape
+    shape = (n_sources, -1, context, N_BINS, n_inputs // N_BINS)
+    return namespace(drawn).reshape(drawn, shape)
+
+
+def spread(pairs: dict, shared):
+    """Give every source its own numbers back: the dense layers of the decoders.
+
+    Parameters
+    ----------
+    pairs : dict
+        The network's `matrices`, with S sources.
+    shared : array of shape (n_contexts, 128), float32
+        `bottleneck` of each context.
+
+    Returns
+    -------
+    array of shape (S, n_contexts, 420), float32
+        Non-negative: 30 patterns at each of 14 positions.
+    """
+    return namespace(shared).maximum(_affine(pairs["dense"], shared), 0.0)
+
+
+def unfold(pairs: dict, patterns, start: int, stop: int):
+    """Unfold patterns into the timbres of some frames: the horizontal deconvolution.
+
+    Parameters
+    ----------
+    pairs : dict
+        The network's `matrices`, with S sources.
+    patterns : array of shape (S, n_contexts, 420), float32
+        `spread` of each context.
+    start, stop : int
+        Which frames of the contexts.
+
+    Returns
+    -------
+    array of shape (S, n_contexts * (stop - start), 50), float32
+        The timbres, a frame a row.
+    """
+    matrix, offset = pairs["unfold"]
+    n_sources, n_timbres, _ = pairs["draw"][0].shape
+    rows, n_patterns = pairs["pattern"][0].shape
+    n_taps = rows // n_timbres
+    # Positions that reach these frames; what the band holds for the others is 0.
+    near = slice(max(0, start - n_taps + 1) * n_patterns, stop * n_patterns)
+    frames = slice(start * n_timbres, stop * n_timbres)
+    timbres = _affine((matrix[:, near, frames], offset[..., frames]), patterns[..., near])
+    return namespace(timbres).reshape(timbres, (n_sources, -1, n_timbres))
+
+
+def draw(pairs: dict, timbres):
+    """Draw the bins of frames: the vertical deconvolution and its absolute value.
+
+    Parameters
+    ----------
+    pairs : dict
+        The network's `matrices`, with S sources and c channels.
+    timbres : array of shape (S, n_frames, 50), float32
+        `unfold` of some contexts.
+
+    Returns
+    -------
+    array of shape (S, n_frames, 513 c), float32
+        Non-negative.
+    """
+    drawn = _affine(pairs["draw"], timbres)
+    if isinstance(drawn, np.ndarray):
+        return np.abs(drawn, out=drawn)
+    return namespace(drawn).abs(drawn)
 
 
 def normalize(drawn):
@@ -213,12 +314,36 @@ def normalize(drawn):
         Each divided by the sum over sources; 1/S where all are zero, where the report has 0/0, or
         so near to it that float32 cannot square the sum, as the derivative has to.
     """
+    if isinstance(drawn, np.ndarray):
+        return share_out(drawn.copy())
     xp = namespace(drawn)
     total = xp.sum(drawn, axis=0)
-    silent = total < _SQUARABLE
+    silent = total < SQUARABLE
     # Both branches of a `where` are differentiated: the divisor must never be zero.
     share = drawn / xp.where(silent, xp.ones_like(total), total)
     return xp.where(silent, xp.full_like(drawn, 1.0 / drawn.shape[0]), share)
+
+
+def share_out(drawn: np.ndarray) -> np.ndarray:
+    """Do in place what `normalize` does: half of the time, which goes to memory.
+
+    Parameters
+    ----------
+    drawn : ndarray of shape (S, ...), float32
+        Non-negative values by source; the masks afterwards.
+
+    Returns
+    -------
+    ndarray of shape (S, ...), float32
+        The same array.
+    """
+    total = drawn.sum(axis=0)
+    if total.min(initial=1.0) < SQUARABLE:
+        silent = total < SQUARABLE
+        drawn[:, silent] = 1 / len(drawn)
+        total[silent] = 1
+    drawn *= np.reciprocal(total, out=total)
+    return drawn
 
 
 def masks(parameters: Parameters, magnitudes):

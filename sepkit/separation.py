@@ -9,12 +9,16 @@ procedure instead.
 
 from __future__ import annotations
 
+import math
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 
 import numpy as np
 import soxr
+import threadpoolctl
 
 from sepkit import audio as audio_files
 from sepkit import network, parameters, spectral
@@ -28,10 +32,10 @@ HOP_CONTEXTS = 5
 REPORT_BATCH = 32
 """Segments that the report's network takes at once."""
 
-_STRETCH = 1024 * HOP
-"""Samples separated at once: 5.9 s."""
-_CHUNK = 32
-"""Contexts decoded at once: what fits a cache."""
+_STRETCH = 512 * HOP
+"""Samples separated at once, in one thread: 3 s."""
+_ROWS = 100
+"""Frames drawn at once: what fits a cache."""
 
 Model = str | os.PathLike | parameters.Parameters
 
@@ -228,69 +232,89 @@ def _check_channels(channels: int, n_channels: int) -> None:
 def _separate_stream(
     blocks: Iterable[np.ndarray], n_channels: int, pairs: dict, channels: int, hop: int
 ) -> Iterator[np.ndarray]:
-    """Separate a song at the network's rate, stretch by stretch."""
-    # Samples around a stretch that its masks depend on, at most.
-    reach = HOP * 2 * network.context_length(pairs) + EDGE
+    """Separate a song at the network's rate, stretch by stretch, a few at a time in threads."""
+    # As many threads as BLAS would take, which is then told to take one: joblib, or whoever else
+    # shares out the cores, limits BLAS.
+    blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
+    n_threads = max((lib["num_threads"] for lib in blas.info()), default=1)
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(n_threads) as pool, blas.limit(limits=1):
+        for window, frames, length in _stretches(blocks, n_channels, pairs, hop):
+            waiting.append(
+                pool.submit(_separate_stretch, window, frames, length, pairs, channels, hop)
+            )
+            if len(waiting) > n_threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _stretches(
+    blocks: Iterable[np.ndarray], n_channels: int, pairs: dict, hop: int
+) -> Iterator[tuple[np.ndarray, slice, int]]:
+    """Cut a song into stretches, each with the samples around it that its masks depend on.
+
+    Yields the samples of whole contexts, the frames of theirs that cover the stretch, and the
+    length of the stretch. Frame n of the song starts at its sample ``256 n - 768``.
+    """
+    context = network.context_length(pairs)
+    # How far the samples around go, at most.
+    reach = HOP * 2 * context + EDGE
     held = np.zeros((0, n_channels), np.float32)
-    held_from = done = 0
+    held_from = start = 0
     for block in chain(blocks, [None]):
         last = block is None
         if not last:
             held = np.concatenate([held, np.asarray(block, np.float32)])
         end = held_from + len(held)
-        while done < end and (last or done + _STRETCH + reach <= end):
-            stop = min(done + _STRETCH, end)
-            yield _separate_stretch(
-                held, held_from, done, stop, end if last else None, pairs, channels, hop
-            )
-            done = stop
-            keep_from = max(held_from, done - reach)
+        while start < end and (last or start + _STRETCH + reach <= end):
+            stop = min(start + _STRETCH, end)
+            first, behind = start // HOP, -(-stop // HOP) + 3
+            first_context = max(0, -(-(first - context + 1) // hop)) * hop
+            last_context = (behind - 1) // hop * hop
+            if last:
+                n_after_first = -(-(spectral.count_frames(end) - context) // hop)
+                last_context = min(last_context, max(0, n_after_first) * hop)
+
+            begin = HOP * first_context - EDGE - held_from
+            finish = HOP * (last_context + context + 3) - EDGE - held_from
+            window = held[max(0, begin) : max(0, finish)]
+            window = np.pad(window, [(max(0, -begin), max(0, finish - len(held))), (0, 0)])
+            yield window, slice(first - first_context, behind - first_context), stop - start
+            start = stop
+            keep_from = max(held_from, start - reach)
             held, held_from = held[keep_from - held_from :], keep_from
 
 
 def _separate_stretch(
-    held: np.ndarray,
-    held_from: int,
-    start: int,
-    stop: int,
-    end: int | None,
-    pairs: dict,
-    channels: int,
-    hop: int,
+    window: np.ndarray, frames: slice, length: int, pairs: dict, channels: int, hop: int
 ) -> np.ndarray:
-    """Separate samples `start` to `stop` of a song of which the samples around are held.
-
-    `start` is a multiple of 256, `end` the length of the song once known. Frame n of the song
-    starts at its sample ``256 n - 768``.
-    """
-    context = network.context_length(pairs)
-    first, last = start // HOP, -(-stop // HOP) + 3
-    first_context = max(0, -(-(first - context + 1) // hop)) * hop
-    last_context = (last - 1) // hop * hop
-    if end is not None:
-        n_after_first = -(-(spectral.count_frames(end) - context) // hop)
-        last_context = min(last_context, max(0, n_after_first) * hop)
-
-    begin = HOP * first_context - EDGE - held_from
-    finish = HOP * (last_context + context + 3) - EDGE - held_from
-    window = held[max(0, begin) : max(0, finish)]
-    window = np.pad(window, [(max(0, -begin), max(0, finish - len(held))), (0, 0)])
+    """Separate one of `_stretches`."""
     spectrum = spectral.frames_transform(window)
+    n_sources, n_channels = len(pairs["draw"][0]), window.shape[1]
+    stems = np.empty((n_sources, length, n_channels), np.float32)
+    for group in _groups(channels, n_channels):
+        part = spectrum[..., group]
+        masks = _group_masks(pairs, np.abs(part), channels, hop)
+        for mask, stem in zip(masks[:-1], stems, strict=False):
+            estimate = spectral.frames_inverse(mask[frames] * part[frames])
+            stem[:, group] = estimate[EDGE : EDGE + length]
+    # Masks sum to 1: the last stem is what the others leave, without an inverse of its own.
+    start = HOP * frames.start + EDGE
+    np.subtract(window[start : start + length], stems[:-1].sum(axis=0), out=stems[-1])
+    return stems
 
-    frames = slice(first - first_context, last - first_context)
-    masks = _song_masks(pairs, np.abs(spectrum), channels, hop)[:, frames]
-    estimates = spectral.frames_inverse(masks * spectrum[frames])
-    return estimates[:, EDGE : EDGE + stop - start]
+
+def _groups(channels: int, n_channels: int) -> list[slice]:
+    """Tell which channels of the song a model of `channels` hears together."""
+    size = 1 if channels == 1 else n_channels
+    return [slice(i, i + size) for i in range(0, n_channels, size)]
 
 
-def _song_masks(pairs: dict, magnitudes: np.ndarray, channels: int, hop: int) -> np.ndarray:
-    """Mask every channel of the song with a model of `channels`."""
-    n_channels = magnitudes.shape[2]
-    if channels == n_channels:
+def _group_masks(pairs: dict, magnitudes: np.ndarray, channels: int, hop: int) -> np.ndarray:
+    """Mask a group of channels."""
+    if magnitudes.shape[2] == channels:
         return mean_masks(pairs, magnitudes, hop)
-    if channels == 1:
-        each = [mean_masks(pairs, magnitudes[:, :, [i]], hop) for i in range(n_channels)]
-        return np.concatenate(each, axis=-1)
     # One channel for a model of several: it hears the same in all of them.
     same = np.repeat(magnitudes, channels, axis=2)
     return mean_masks(pairs, same, hop).mean(axis=-1, keepdims=True)
@@ -318,25 +342,40 @@ def mean_masks(
         Masks: non-negative, sum 1 in every bin.
     """
     context = network.context_length(pairs)
-    if weights is None:
+    weighted = weights is not None
+    if not weighted:
         weights = np.ones(context, np.float32)
     n_frames = len(magnitudes)
-    # Silence after the end is silence for the network too, hence before its first layer.
-    n_contexts = max(0, -(-(n_frames - context) // hop)) + 1
-    missing = (n_contexts - 1) * hop + context - n_frames
-    timbres = network.timbre(pairs, np.pad(magnitudes, [(0, missing), (0, 0), (0, 0)]))
-    shared = network.bottleneck(pairs, spectral.contexts(timbres, hop, length=context))
+    missing = -(n_frames - context) % hop if n_frames > context else context - n_frames
+    if missing:
+        # Silence after the end is silence for the network too, hence before its first layer.
+        magnitudes = np.pad(magnitudes, [(0, missing), (0, 0), (0, 0)])
+    shared = network.song_bottleneck(pairs, network.timbre(pairs, magnitudes), hop)
+    patterns = network.spread(pairs, shared)
 
-    n_sources = pairs["draw"][0].shape[0]
-    total = np.zeros((n_sources, n_frames + missing, *magnitudes.shape[1:]), np.float32)
-    for start in range(0, n_contexts, _CHUNK):
-        masks = network.normalize(network.decode(pairs, shared[start : start + _CHUNK]))
-        for source in range(n_sources):
-            part = spectral.overlap_add(masks[source] * weights[:, np.newaxis, np.newaxis], hop)
-            total[source, start * hop : start * hop + len(part)] += part
-    count = spectral.overlap_add(np.tile(weights, (n_contexts, 1)), hop)
-    total /= count[:, np.newaxis, np.newaxis]
-    return total[:, :n_frames]
+    n_sources, n_contexts, _ = patterns.shape
+    n_blocks = n_contexts - 1 + -(-context // hop)
+    total = np.zeros((n_sources, n_blocks, hop, math.prod(magnitudes.shape[1:])), np.float32)
+    count = np.zeros((n_blocks, hop, 1), np.float32)
+    # The contexts' k-th stretches of `hop` frames lie end to end, from the song's k-th block on.
+    for k, start in enumerate(range(0, context, hop)):
+        stop = min(start + hop, context)
+        timbres = network.unfold(pairs, patterns, start, stop)
+        timbres = timbres.reshape(n_sources, n_contexts, stop - start, -1)
+        weight = weights[start:stop, np.newaxis]
+        count[k : k + n_contexts, : stop - start] += weight
+        step = -(-_ROWS // (stop - start))
+        for first in range(0, n_contexts, step):
+            part = timbres[:, first : first + step]
+            drawn = network.draw(pairs, part.reshape(n_sources, -1, part.shape[-1]))
+            shares = network.share_out(drawn).reshape(*part.shape[:3], -1)
+            if weighted:
+                shares *= weight
+            total[:, k + first : k + first + part.shape[1], : stop - start] += shares
+    count[count == 0] = 1  # of frames behind the last context, which are cut off
+    total /= count
+    shape = (n_sources, n_blocks * hop, *magnitudes.shape[1:])
+    return total.reshape(shape)[:, :n_frames]
 
 
 def separate_report(
@@ -384,13 +423,19 @@ def separate_report(
             f"the song fills {len(pieces)} segments, the report's procedure needs {REPORT_BATCH} "
             f"({REPORT_BATCH * length / RATE:.1f} s); give a longer one, or pad=True"
         )
-    estimates = []
-    for piece in pieces[:n_kept]:
-        spectrum = spectral.frames_transform(piece)
-        # One context a segment: a hop of a whole context.
-        masks = _song_masks(pairs, np.abs(spectrum), channels, context)
-        estimates.append(spectral.frames_inverse(masks * spectrum))
-    stems = np.concatenate(estimates, axis=1)
+    shape = (n_sources, n_kept, length, song.shape[1])
+    stems = np.empty(shape, np.float32)
+    for start in range(0, n_kept, REPORT_BATCH):
+        batch = slice(start, min(start + REPORT_BATCH, n_kept))
+        spectra = spectral.frames_transform(pieces[batch])
+        for group in _groups(channels, song.shape[1]):
+            part = spectra[..., group]
+            # One context a segment: a hop of a whole context.
+            flat = np.abs(part).reshape(-1, *part.shape[2:])
+            masks = _group_masks(pairs, flat, channels, context).reshape(n_sources, *part.shape)
+            for mask, stem in zip(masks, stems, strict=True):
+                stem[batch, :, group] = spectral.frames_inverse(mask * part)
+    stems = stems.reshape(n_sources, -1, song.shape[1])
     if rate != RATE:
         stems = np.stack([audio_files.resample(stem, RATE, rate) for stem in stems])
     return stems[:, : len(song)]

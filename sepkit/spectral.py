@@ -29,6 +29,9 @@ EDGE = FRAME - HOP
 
 _OVERLAP_GAIN = 1.5
 
+_BLOCK = 128
+"""Frames inverted at once: what fits a cache."""
+
 
 def window() -> np.ndarray:
     """Give the periodic Hann window.
@@ -152,8 +155,10 @@ def frames_transform(samples: np.ndarray) -> np.ndarray:
     ndarray of shape (..., (n_samples - 1024) // 256 + 1, 513, n_channels), complex64
         The spectra; of one segment (7168 samples), the 25 frames of one context.
     """
-    frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME, axis=-2)[..., ::HOP, :, :]
-    return np.swapaxes(scipy.fft.rfft(frames * window(), axis=-1), -1, -2)
+    # Each channel in one piece: FFTs are twice as fast where samples are neighbours.
+    channels = np.ascontiguousarray(np.swapaxes(samples, -1, -2))
+    frames = np.lib.stride_tricks.sliding_window_view(channels, FRAME, axis=-1)[..., ::HOP, :]
+    return np.moveaxis(scipy.fft.rfft(frames * window(), axis=-1), -3, -1)
 
 
 def frames_inverse(spectra: np.ndarray) -> np.ndarray:
@@ -172,14 +177,18 @@ def frames_inverse(spectra: np.ndarray) -> np.ndarray:
     ndarray of shape (..., 256 * (n_frames + 3), n_channels), float32
         The sound.
     """
-    frames = scipy.fft.irfft(np.swapaxes(spectra, -1, -2), FRAME, axis=-1)
-    frames *= window() / _OVERLAP_GAIN
-    *batch, n_frames, n_channels, _ = frames.shape
-    quarters = frames.reshape(*batch, n_frames, n_channels, FRAME // HOP, HOP)
-    sound = np.zeros((*batch, n_frames + 3, n_channels, HOP), np.float32)
-    for quarter in range(FRAME // HOP):
-        sound[..., quarter : quarter + n_frames, :, :] += quarters[..., quarter, :]
-    return np.swapaxes(sound, -1, -2).reshape(*batch, HOP * (n_frames + 3), n_channels)
+    spectra = np.moveaxis(spectra, -1, -3)
+    *batch, n_frames, _ = spectra.shape
+    gain = window() / _OVERLAP_GAIN
+    sound = np.zeros((*batch, n_frames + 3, HOP), np.float32)
+    for start in range(0, n_frames, _BLOCK):
+        frames = scipy.fft.irfft(spectra[..., start : start + _BLOCK, :], FRAME, axis=-1)
+        frames *= gain
+        quarters = frames.reshape(*frames.shape[:-1], FRAME // HOP, HOP)
+        for quarter in range(FRAME // HOP):
+            first = start + quarter
+            sound[..., first : first + frames.shape[-2], :] += quarters[..., quarter, :]
+    return np.swapaxes(sound.reshape(*batch, HOP * (n_frames + 3)), -1, -2)
 
 
 def stft(audio: np.ndarray) -> np.ndarray:

@@ -289,6 +289,10 @@ def fit(
 ) -> list[dict]:
     """Train a model, or go on where a checkpoint stopped.
 
+    Within the scope of a ``tf.distribute`` strategy, where model and optimiser have to be made
+    too, every replica takes its share of each batch, and the gradients are added up: the steps
+    are those of one device, up to rounding.
+
     Parameters
     ----------
     model : keras.Model
@@ -316,18 +320,12 @@ def fit(
     Raises
     ------
     ModelError
-        When the checkpoint is of another run.
+        When the checkpoint is of another run, or the replicas cannot share a batch evenly.
     """
     objective = objective or waveform_objective()
+    optimizer.build(model.trainable_variables)
+    step = _compile_step(model, optimizer, objective, batches.shape)
     variables = model.trainable_variables
-    optimizer.build(variables)
-
-    @tf.function(jit_compile=True)
-    def step(targets: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            value = objective(model, targets)
-        optimizer.apply(tape.gradient(value, variables), variables)
-        return value
 
     state = _State(model, optimizer, batches.fingerprint())
     if checkpoint is not None and Path(checkpoint).exists():
@@ -355,6 +353,40 @@ def fit(
     if optimizer.use_ema:
         optimizer.finalize_variable_values(variables)
     return state.history
+
+
+def _compile_step(
+    model: keras.Model, optimizer: keras.Optimizer, objective: Objective, shape: tuple[int, ...]
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Compile a step: from a batch of sources to its loss, with the model changed on the way."""
+    variables = model.trainable_variables
+    strategy = tf.distribute.get_strategy()
+    n_replicas = strategy.num_replicas_in_sync
+    if shape[0] % n_replicas:
+        raise ModelError(
+            f"batches of {shape[0]} segments do not divide by {n_replicas} replicas; change either"
+        )
+
+    @tf.function(jit_compile=True)
+    def gradients(targets: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            # A loss is a mean over segments: that of the batch is the mean of its shares'.
+            value = objective(model, targets) / n_replicas
+        return value, tape.gradient(value, variables)
+
+    def update(targets: tf.Tensor) -> tf.Tensor:
+        index = tf.distribute.get_replica_context().replica_id_in_sync_group
+        shares = tf.reshape(targets, (n_replicas, shape[0] // n_replicas, *shape[1:]))
+        value, slopes = gradients(shares[index])
+        optimizer.apply(slopes, variables)  # adds them up over the replicas
+        return value
+
+    # XLA compiles a step whole on one device, and not what replicas exchange.
+    @tf.function(jit_compile=not tf.distribute.has_strategy())
+    def step(targets: tf.Tensor) -> tf.Tensor:
+        return strategy.reduce("SUM", strategy.run(update, (targets,)), axis=None)
+
+    return step
 
 
 class _State:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import reference
 
-from sepkit import network, parameters
+from sepkit import network, parameters, spectral
 from sepkit.datasets import SOURCES
 
 
@@ -62,3 +62,34 @@ def test_contexts_do_not_depend_on_their_neighbours():
     together = network.masks(values, x)
     alone = network.masks(values, x[2:3])
     np.testing.assert_allclose(together[:, 2:3], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize(("hop", "context"), [(1, 25), (5, 25), (7, 25), (25, 25), (30, 30)])
+def test_the_bottleneck_of_a_song_is_that_of_its_contexts(hop, context):
+    values = parameters.from_report(reference.random_layers(context=context))
+    pairs = network.matrices(values)
+    timbres = network.timbre(pairs, magnitudes(1, context=context + 4 * hop)[0])
+    each = network.bottleneck(pairs, spectral.contexts(timbres, hop, length=context))
+    whole = network.song_bottleneck(pairs, timbres, hop)
+    np.testing.assert_allclose(whole, each, atol=1e-5 * np.abs(each).max())
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 5), (5, 10), (20, 25), (24, 25), (0, 25)])
+def test_some_frames_of_a_context_unfold_as_all_of_them(start, stop):
+    pairs = network.matrices(parameters.from_report(reference.random_layers()))
+    patterns = network.spread(pairs, np.random.default_rng(0).random((3, 128), np.float32))
+    every = network.unfold(pairs, patterns, 0, 25).reshape(4, 3, 25, 50)
+    some = network.unfold(pairs, patterns, start, stop).reshape(4, 3, -1, 50)
+    np.testing.assert_allclose(some, every[:, :, start:stop], atol=1e-5 * np.abs(every).max())
+
+
+def test_bins_are_shared_out_in_place_as_tensors_are_normalized():
+    import keras
+
+    drawn = magnitudes(4)
+    drawn[:, 3:5] = 0
+    drawn[:, 6] *= np.float32(1e-20)
+    wanted = keras.ops.convert_to_numpy(network.normalize(keras.ops.convert_to_tensor(drawn)))
+    np.testing.assert_allclose(network.normalize(drawn), wanted, rtol=1e-6)
+    assert network.share_out(drawn) is drawn
+    np.testing.assert_allclose(drawn, wanted, rtol=1e-6)

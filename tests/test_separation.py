@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import threadpoolctl
 from helpers import noise, one_line
 
 import sepkit
@@ -201,6 +202,7 @@ def test_the_size_of_the_blocks_does_not_matter(untrained, monkeypatch, rate, si
 def test_blocks_are_given_back_while_the_song_still_comes(untrained, monkeypatch, rate):
     """How far the stems lag behind the song, and memory with it, does not grow with the song."""
     monkeypatch.setattr(separation, "mean_masks", quarter_masks)
+    n_threads = max(lib["num_threads"] for lib in threadpoolctl.threadpool_info())
     given = taken = lag = 0
 
     def blocks():
@@ -213,7 +215,8 @@ def test_blocks_are_given_back_while_the_song_still_comes(untrained, monkeypatch
         lag = max(lag, given - taken)
         taken += stems.shape[1]
     assert taken == given == 60 * rate
-    assert lag < 10 * rate
+    # A stretch in each thread, one that waits and one that is gathered, and what is around it.
+    assert lag < (n_threads + 2) * separation._STRETCH * rate / RATE + 2 * rate
 
 
 @pytest.mark.parametrize("rate", [44100, 48000])
@@ -231,8 +234,8 @@ def test_memory_does_not_grow_with_the_song(untrained, monkeypatch, rate):
         tracemalloc.stop()
         return highest
 
-    peak(10)
-    assert peak(120) - peak(12) < 1e6
+    # Once all threads are busy. Their peaks fall together or not; 108 s of sound more are 19 MB.
+    assert peak(150) - peak(42) < 5e6
 
 
 def quarter_masks(pairs, magnitudes, hop):
@@ -249,6 +252,32 @@ def test_masks_share_every_bin_out(hop, n_frames, channels):
     assert masks.shape == (4, n_frames, 513, channels) and masks.dtype == np.float32
     assert masks.min() >= 0 and masks.std() > 0.01
     np.testing.assert_allclose(masks.sum(axis=0), 1, atol=1e-5)
+
+
+def test_one_thread_and_several_give_the_same(untrained):
+    song = noise(3 * separation._STRETCH)
+    several = sepkit.separate(song, RATE, model=untrained)
+    with threadpoolctl.threadpool_limits(1):
+        one = sepkit.separate(song, RATE, model=untrained)
+    for source in SOURCES:
+        np.testing.assert_array_equal(one[source], several[source])
+
+
+def test_blas_has_its_threads_back_afterwards_and_after_an_error(untrained):
+    def counts():
+        return [lib["num_threads"] for lib in threadpoolctl.threadpool_info()]
+
+    before = counts()
+    sepkit.separate(noise(20000), RATE, model=untrained)
+    assert counts() == before
+
+    def broken():
+        yield noise(20000)
+        raise AudioError("cannot be decoded")
+
+    with pytest.raises(AudioError, match="cannot be decoded"):
+        list(separation.separate_blocks(broken(), RATE, 2, model=untrained))
+    assert counts() == before
 
 
 # The report's procedure.

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 SITE = Path(os.environ.get("SEPKIT_SITE", ROOT / "_build" / "html"))
 Table = list[list[str]]
 # Sphinx sets quotes as a printer does.
-TYPED = str.maketrans("’“”", "'\"\"")
+TYPED = str.maketrans("’“”", '\'""')
 
 
 class Tables(HTMLParser):

@@ -1,0 +1,484 @@
+"""`make bench`: measure, print the table, write results.json, compare with the committed one."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import soundfile
+import threadpoolctl
+
+from benchmarks import measure
+from benchmarks.measure import ROOT, Row, against, alternate, median, within
+from sepkit import audio, cli, datasets, experiments, metrics, network, separation, spectral
+from sepkit.spectral import CONTEXT
+
+RESULTS = ROOT / "benchmarks" / "results.json"
+PEERS = ROOT / ".venv-peers" / "bin" / "python"
+RATE = datasets.RATE
+KEEP = 0.8
+"""Part of a committed ratio that has to stay."""
+
+
+def noise(seconds: float, channels: int = 2, seed: int = 0) -> np.ndarray:
+    """Make noise: its sound does not matter for time."""
+    rng = np.random.default_rng(seed)
+    return 0.1 * rng.standard_normal((round(seconds * RATE), channels), np.float32)
+
+
+def noise_stems(seconds: float, seed: int) -> dict[str, np.ndarray]:
+    """Make four sources of noise."""
+    return {s: noise(seconds, seed=4 * seed + i) for i, s in enumerate(datasets.SOURCES)}
+
+
+def noise_tracks(count: int, seconds: float) -> list[datasets.Track]:
+    """Make songs of noise."""
+    return [
+        datasets.Track(f"noise {i}", "noise", "MIT", RATE, partial(noise_stems, seconds, i))
+        for i in range(count)
+    ]
+
+
+def products_of(function) -> list[tuple[tuple, tuple]]:
+    """Record the shapes of the network's matrix products in a run of a function."""
+    shapes: list[tuple[tuple, tuple]] = []
+    affine = network._affine
+
+    def recorded(pair, values):
+        shapes.append((values.shape, pair[0].shape))
+        return affine(pair, values)
+
+    network._affine = recorded
+    try:
+        function()
+    finally:
+        network._affine = affine
+    return shapes
+
+
+def network_rows(machine: dict, seconds: float) -> list[Row]:
+    """Compare the forward pass with the report's two-dimensional convolutions."""
+    import tensorflow as tf
+
+    from benchmarks.baselines import BATCH, convolutional_masks
+
+    values = separation.load_parameters("experiment1")
+    pairs = network.matrices(values)
+    convolutional = tf.function(convolutional_masks(values), reduce_retracing=True)
+    spectra = spectral.frames_transform(spectral.segments(noise(seconds, 1)))
+    magnitudes = np.abs(spectra[: len(spectra) // BATCH * BATCH])
+    stft = np.stack([magnitudes, np.zeros_like(magnitudes)], axis=-1)
+    song = magnitudes.reshape(-1, *magnitudes.shape[2:])
+
+    n_threads = measure.blas_threads()
+    quarter = -(-len(magnitudes) // (4 * n_threads)) * CONTEXT
+    parts = [song[i : i + quarter] for i in range(0, len(song), quarter)]
+
+    def dense() -> np.ndarray:
+        masks = separation.mean_masks(pairs, song[: BATCH * CONTEXT], CONTEXT)
+        return masks.reshape(len(masks), -1, *magnitudes.shape[1:])
+
+    def dense_song():
+        # In threads, as `separate` does it.
+        with ThreadPoolExecutor(n_threads) as pool, threadpoolctl.threadpool_limits(1, "blas"):
+            list(pool.map(lambda part: separation.mean_masks(pairs, part, CONTEXT), parts))
+
+    def theirs(part):
+        return [np.asarray(mask) for mask in convolutional(tf.constant(part))]
+
+    ours, wanted = dense(), np.stack(theirs(stft[:BATCH]))
+    error = np.abs((ours - wanted) * magnitudes[:BATCH]).max() / magnitudes[:BATCH].max()
+    assert error < 1e-5, error
+
+    tensors = [tf.constant(part) for part in stft.reshape(-1, BATCH, *stft.shape[1:])]
+    one = alternate({"dense": dense, "conv": lambda: convolutional(tensors[0])}, repeats=21)
+    whole = alternate(
+        {
+            "dense": dense_song,
+            "conv": lambda: [convolutional(part) for part in tensors],
+        },
+        repeats=3,
+    )
+    rows = []
+    for name, times, function in (
+        (f"forward, batch {BATCH}", one, dense),
+        ("forward, whole song", whole, dense_song),
+    ):
+        done = measure.operations(products_of(function)) / median(times["dense"]) / 1e9
+        rows.append(
+            against("network", name, times["dense"], times["conv"], "the report's Conv2D", 40,
+                    limit="peak of matrix products", fraction=done / machine["peak_gflops"],
+                    note=f"outputs equal to {error:.1e} of the peak")
+        )  # fmt: skip
+    return rows
+
+
+def training_rows() -> list[Row]:
+    """Time a step through STFT and loss, and the batches it is fed with."""
+    import keras
+
+    from benchmarks.baselines import BATCH, report_training
+    from sepkit import sampling, training
+    from sepkit.model import build_model
+
+    n_steps = 20
+    tracks = noise_tracks(2, 30)
+    blocks = sampling.BlockBatches(
+        tracks, sampling.report_schedule(2, size=2, step=1, epochs=6, repetitions=1)
+    )
+    remixed = sampling.RemixBatches(tracks, sampling.Remix(epochs=6, steps=n_steps))
+    adadelta = partial(keras.optimizers.Adadelta, 0.01, rho=0.95, epsilon=1.0)
+    ours = [
+        row["seconds"] / row["steps"]
+        for row in training.fit(build_model(), remixed, optimizer=adadelta())
+    ][1:]
+
+    model = report_training()
+    targets = np.concatenate([remixed.read(0, i) for i in range(5)])
+    mixtures = targets.sum(axis=-1)
+    theirs = []
+    for _ in range(4):
+        started = time.perf_counter()
+        model.fit(mixtures, targets, batch_size=BATCH, verbose=0)
+        theirs.append((time.perf_counter() - started) / 5)
+    rows = [
+        against("training", f"step, batch {BATCH}", ours, theirs[1:],
+                "Keras fit on the report's graph", 6, note="moonshot 10")
+    ]  # fmt: skip
+
+    for name, batches in (("the report's", blocks), ("remixed", remixed)):
+        count = batches.count(0)
+        epoch = alternate({"read": lambda b=batches: list(training.read_ahead(b, 0))})["read"]
+        each = [seconds / count for seconds in epoch]
+        rows.append(
+            Row("training", f"examples a second, {name} batches", BATCH / median(each), "1/s",
+                ratio=median(ours) / median(each), goal=3, theirs=BATCH / median(ours),
+                against="what the step consumes", spread=measure.spread(each))
+        )  # fmt: skip
+    return rows
+
+
+def song_rows(machine: dict, seconds: float, folder: Path) -> list[Row]:
+    """Separate a stereo song, file to four stems."""
+    from benchmarks.baselines import ReportProcedure, Spleeter
+
+    path = folder / "song.wav"
+    # What the report reads: 16 bit.
+    soundfile.write(path, noise(seconds), RATE, subtype="PCM_16")
+
+    def command_line(model: str, hop: int):
+        with contextlib.redirect_stdout(io.StringIO()):
+            code = cli.main(
+                ["separate", str(path), "-o", str(folder), "-n", model, "--hop", str(hop)]
+            )
+        assert code == 0
+
+    report = ReportProcedure(separation.load_parameters("experiment2"))
+    times = alternate(
+        {
+            "25": lambda: command_line("experiment2", 25),
+            "5": lambda: command_line("experiment2", 5),
+            "mono, 25": lambda: command_line("experiment3", 25),
+            "mono, 5": lambda: command_line("experiment3", 5),
+            "report": lambda: report(path, folder),
+        },
+        repeats=3,
+    )
+    length = f"{seconds / 60:g} min of stereo"
+    rows = [
+        against("song", f"{length}, {how}", times[key], times["report"],
+                "the report's procedure, two channels", goal)
+        for key, how, goal in (
+            ("25", "stereo network, hop 25", 20),
+            ("5", "stereo network, hop 5", 5),
+            ("mono, 25", "mono network on each channel, hop 25", 20),
+            ("mono, 5", "mono network on each channel, hop 5", 5),
+        )
+    ]  # fmt: skip
+
+    # The same products alone, without transform, masks and files.
+    pairs = network.matrices(separation.load_parameters("experiment3"))
+    for hop in (25, 5):
+        stretches = list(separation._stretches([noise(10)], 2, pairs, hop))
+        window, frames, size = stretches[1]
+        shapes = products_of(
+            lambda w=window, f=frames, s=size, h=hop: separation._separate_stretch(
+                w, f, s, pairs, 1, h
+            )
+        )
+        count = math.ceil(seconds * RATE / size)
+        bare = alternate({"bare": measure.bare_products(shapes, count)}, repeats=3)["bare"]
+        ours = times[f"mono, {hop}"]
+        done = count * measure.operations(shapes) / median(ours) / 1e9
+        rows.append(
+            Row("song", f"{length}, hop {hop}, file to stems", median(ours), "s",
+                ratio=median(bare) / median(ours), goal=0.5, theirs=median(bare),
+                against="its matrix products alone", spread=measure.spread(ours),
+                limit="peak of matrix products", fraction=done / machine["peak_gflops"])
+        )  # fmt: skip
+
+    # Peers need time in proportion to the song: a part of it says enough.
+    part = 24.0
+    unets = alternate({"spleeter": partial(Spleeter(), noise(part))}, repeats=1)["spleeter"]
+    rows.append(
+        against("peers", f"{length}, hop 5", times["mono, 5"],
+                [t * seconds / part for t in unets], "Spleeter's four U-Nets, in Keras", 1,
+                note="architecture written anew, random weights, without files; "
+                     f"from {part:g} s in proportion")
+    )  # fmt: skip
+    names = {"open_unmix": "Open-Unmix (umxl)", "demucs": "Hybrid Transformer Demucs"}
+    for name, label in names.items() if PEERS.exists() else ():
+        found = json.loads(
+            measure.python("benchmarks/peers.py", name, f"{part}", interpreter=str(PEERS))
+        )
+        rows.append(
+            against("peers", f"{length}, hop 5", times["mono, 5"],
+                    [found["seconds"] * seconds / part], label, 1,
+                    note=f"random weights, {found['parameters']:,} parameters, torch "
+                         f"{found['torch']}, without files; from {part:g} s in proportion; "
+                         f"its start-up takes {found['startup']:.1f} s")
+        )  # fmt: skip
+    return rows
+
+
+COMMAND_LINE = """
+import sys
+from sepkit.cli import main
+code = main(sys.argv[1:])
+sys.exit(code or ("tensorflow" in sys.modules))
+"""
+
+
+def start_rows(folder: Path) -> list[Row]:
+    """Time whole processes."""
+    path = folder / "short.wav"
+    audio.write(path, noise(30), RATE)
+    separate = ["-c", COMMAND_LINE, "separate", str(path), "-o", str(folder)]
+    times = alternate(
+        {
+            "separate": lambda: measure.python(*separate),
+            "import": lambda: measure.python("-c", "import sepkit"),
+            "modules": lambda: measure.python("-c", "import sepkit.separation, sepkit.audio"),
+            "python": lambda: measure.python("-c", "pass"),
+        },
+        repeats=3,
+    )
+    return [
+        within("start", "sepkit separate, 30 s of stereo, to the last stem",
+               median(times["separate"]), 2.0, "s", spread=measure.spread(times["separate"]),
+               note="no TensorFlow imported"),
+        within("start", "import sepkit", median(times["import"]), 0.3, "s",
+               spread=measure.spread(times["import"]),
+               note=f"Python's own start, {median(times['python']):.3f} s, included"),
+        within("start", "import of all that separates", median(times["modules"]), 0.5, "s",
+               spread=measure.spread(times["modules"])),
+    ]  # fmt: skip
+
+
+GROWTH = """
+import resource, sys, time
+import numpy as np
+from sepkit import separation
+seconds, second = int(sys.argv[1]), np.random.default_rng(0).standard_normal((44100, 2), np.float32)
+blocks = (0.1 * second for _ in range(seconds))
+started, n = time.perf_counter(), 0
+for stems in separation.separate_blocks(blocks, 44100, 2):
+    n += stems.shape[1]
+assert n == 44100 * seconds
+took = time.perf_counter() - started
+try:
+    # Linux hands ru_maxrss on from the process that started this one.
+    lines = open("/proc/self/status").read().splitlines()
+    size = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+except OSError:
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(took, size)
+"""
+
+
+def growth_rows() -> tuple[list[Row], list[dict]]:
+    """Measure time and memory of songs of 10 s to one hour, each in a process of its own."""
+    points = []
+    for seconds in (10, 60, 600, 3600):
+        runs = [
+            [float(x) for x in measure.python("-c", GROWTH, str(seconds)).split()]
+            for _ in range(3 if seconds < 600 else 1)
+        ]
+        took, size = min(runs)
+        points.append({"seconds": seconds, "time": round(took, 4), "mib": round(size / 2**20, 1)})
+    # Of a short song the start of the threads is a part: the line is fitted from a minute on.
+    logs = np.log([[p["seconds"], p["time"]] for p in points[1:]])
+    exponent = float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
+    hour, ten_minutes = points[-1]["mib"], points[-2]["mib"]
+    return [
+        within("growth", "one hour of stereo, peak memory", hour, 600.0, "MiB",
+               note="block by block, in and out"),
+        within("growth", "memory of one hour, in parts of ten minutes'", hour / ten_minutes, 1.1,
+               "times"),
+        within("growth", "exponent of time over length, 1 to 60 minutes", exponent, 1.05, "",
+               note="1 is proportion"),
+    ], points  # fmt: skip
+
+
+def evaluation_rows(machine: dict) -> list[Row]:
+    """Compare scores with museval."""
+    import museval
+
+    seconds = 15.0
+    stems = noise_stems(seconds, 0)
+    true = np.stack(list(stems.values())).astype(np.float64)
+    estimates = true + 0.3 * np.roll(true, 1, axis=0) + 0.1 * np.roll(true, 7, axis=1)
+    evaluate = partial(museval.evaluate, true, estimates, win=RATE, hop=RATE)
+    left, heard = true[..., 0], estimates[..., 0]
+
+    # One tap, one channel: museval's older measure is then the report's.
+    one_tap = museval.metrics.bss_eval(
+        true[..., :1], estimates[..., :1], window=np.inf, filters_len=1,
+        bsseval_sources_version=True,
+    )  # fmt: skip
+    wanted = np.stack([one_tap[0], one_tap[2], one_tap[3]])[..., 0]
+    ours = metrics.report_scores(left, heard)
+    assert np.abs(ours - wanted).max() < 1e-9
+    functions = {
+        "report": lambda: metrics.report_scores(left, heard),
+        "museval": evaluate,
+    }
+    fast = importlib.util.find_spec("sepkit.bsseval")
+    if fast:
+        from sepkit import bsseval
+
+        sdr, isr, sir, sar = evaluate()
+        found = bsseval.scores(true, estimates, window=RATE, hop=RATE)
+        error = np.abs(found - np.stack([sdr, isr, sir, sar])).max()
+        assert error < 1e-6, error
+        exact = np.abs(bsseval.windowed_sdr(true, estimates, window=RATE) - sdr).max()
+        assert exact < 1e-9, exact
+        functions["windowed"] = lambda: bsseval.windowed_sdr(true, estimates, window=RATE)
+        functions["full"] = lambda: bsseval.scores(true, estimates, window=RATE, hop=RATE)
+    times = alternate(functions, repeats=2)
+
+    def bandwidth(key, arrays):
+        size = sum(array.nbytes for array in arrays)
+        return {"limit": "reading its input once at the bandwidth of memory",
+                "fraction": size / machine["copy_gb_per_s"] / 1e9 / median(times[key])}  # fmt: skip
+
+    rows = [
+        against("evaluation", f"the report's metrics, {seconds:g} s, both channels",
+                [2 * t for t in times["report"]], times["museval"], "museval.evaluate", 100,
+                note="equal to museval's one-tap measure to 1e-9 dB",
+                **bandwidth("report", (true, estimates))),
+    ]  # fmt: skip
+    if fast:
+        rows += [
+            against("evaluation", f"windowed SDR, {seconds:g} s of stereo", times["windowed"],
+                    times["museval"], "museval.evaluate", 100, note="equal to 1e-9 dB",
+                    **bandwidth("windowed", (true, estimates))),
+            against("evaluation", f"BSS Eval 4, 512 taps, {seconds:g} s of stereo", times["full"],
+                    times["museval"], "museval.evaluate", 5, note="equal to 1e-6 dB"),
+        ]  # fmt: skip
+
+    tracks = noise_tracks(4, 5.0)
+    score = partial(experiments.evaluate, "experiment3", tracks, measures=("report", "museval"))
+    cores = os.cpu_count() or 1
+    parallel = alternate(
+        {"one": lambda: score(n_jobs=1), "all": lambda: score(n_jobs=-1)}, repeats=2
+    )
+    rows.append(
+        against("evaluation", f"4 songs by museval on {cores} cores", parallel["all"],
+                parallel["one"], "one process", 0.8 * cores,
+                note="one process has its linear algebra in all cores too",
+                limit=f"{cores} times",
+                fraction=median(parallel["one"]) / median(parallel["all"]) / cores)
+    )  # fmt: skip
+    return rows
+
+
+def committed() -> dict:
+    """Read the results that the last commit holds."""
+    found = subprocess.run(
+        ["git", "show", "HEAD:benchmarks/results.json"], cwd=ROOT, capture_output=True, text=True
+    )
+    return json.loads(found.stdout) if found.returncode == 0 else {"rows": []}
+
+
+def regressions(rows: list[dict], before: list[dict]) -> list[str]:
+    """Say which ratios fell below 80 % of what was committed."""
+    ratios = {(r["group"], r["name"], r["against"]): r["ratio"] for r in before}
+    found = []
+    for row in rows:
+        old = ratios.get((row["group"], row["name"], row["against"]))
+        if old is not None and row["ratio"] < KEEP * old:
+            found.append(f"{row['group']}: {row['name']}: ratio {row['ratio']:.3g}, was {old:.3g}")
+    return found
+
+
+def main() -> int:
+    """Measure all, or some groups; give 1 when a ratio fell."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--only", nargs="*", metavar="GROUP", help="nothing is written then")
+    parser.add_argument("--seconds", type=float, default=180.0, help="of the song (default: 180)")
+    options = parser.parse_args()
+    started = time.perf_counter()
+    machine = measure.machine()
+    print(json.dumps(machine), flush=True)
+    points: list[dict] = []
+
+    def grown() -> list[Row]:
+        rows, found = growth_rows()
+        points.extend(found)
+        return rows
+
+    with tempfile.TemporaryDirectory() as place:
+        groups = {
+            "start": lambda: start_rows(Path(place)),
+            "growth": grown,
+            "network": lambda: network_rows(machine, options.seconds),
+            "song": lambda: song_rows(machine, options.seconds, Path(place)),
+            "training": training_rows,
+            "evaluation": lambda: evaluation_rows(machine),
+        }
+        rows = []
+        for name in options.only or groups:
+            found = [row.as_dict() for row in groups[name]()]
+            print(measure.table(found), flush=True)
+            rows += found
+    for point in points:
+        print(f"{point['seconds']:5d} s of stereo: {point['time']:.3g} s, {point['mib']:.0f} MiB")
+    if not PEERS.exists():
+        print("Open-Unmix and Demucs: not measured; `make bench-peers` installs them")
+    print(f"measured in {time.perf_counter() - started:.0f} s")
+    fallen = regressions(rows, committed()["rows"])
+    if not options.only:
+        results = {
+            "date": date.today().isoformat(),
+            "commit": experiments.describe_commit(),
+            "machine": machine,
+            "versions": measure.versions(),
+            "rows": rows,
+            "growth": points,
+        }
+        experiments.write_json(results, RESULTS)
+        print(RESULTS.relative_to(ROOT))
+    for line in fallen:
+        print(f"SLOWER THAN COMMITTED: {line}", file=sys.stderr)
+    return int(bool(fallen))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""Times in alternation, limits of the machine, and the table."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import threadpoolctl
+
+ROOT = Path(__file__).parents[1]
+
+
+def alternate(functions: dict[str, Callable], *, repeats: int = 5) -> dict[str, list[float]]:
+    """Time functions in turns, after one run each that does not count [s]."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for turn in range(repeats + 1):
+        for name, function in functions.items():
+            started = time.perf_counter()
+            function()
+            if turn:
+                times[name].append(time.perf_counter() - started)
+    return times
+
+
+def median(times: list[float]) -> float:
+    """Give the median."""
+    return float(np.median(times))
+
+
+def spread(times: list[float]) -> float:
+    """Half of the distance between the quartiles, in parts of the median."""
+    low, high = np.percentile(times, [25, 75])
+    return float((high - low) / 2 / median(times))
+
+
+@dataclass
+class Row:
+    """One line of the table.
+
+    `ratio` is how many times better than `theirs`, or than the goal where nothing is compared;
+    `goal` is what the ratio should reach; `fraction` is how much of the limit is reached.
+    """
+
+    group: str
+    name: str
+    ours: float
+    unit: str
+    ratio: float
+    goal: float | None
+    theirs: float | None = None
+    against: str = ""
+    spread: float = 0.0
+    limit: str = ""
+    fraction: float | None = None
+    note: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Tell whether the goal is reached."""
+        return None if self.goal is None else self.ratio >= self.goal
+
+    def as_dict(self) -> dict:
+        """Give the row as plain values, of four digits."""
+        values = asdict(self) | {
+            "met": self.met,
+            "distance": None if self.goal is None else self.ratio / self.goal,
+        }
+        return {
+            key: float(f"{value:.4g}") if isinstance(value, float) else value
+            for key, value in values.items()
+        }
+
+
+def against(
+    group: str, name: str, ours: list[float], theirs: list[float], who: str, goal, **more
+) -> Row:
+    """Compare times: how many times faster."""
+    ratio = median(theirs) / median(ours)
+    values = {"unit": "s", "spread": spread(ours)} | more
+    return Row(
+        group, name, median(ours), ratio=ratio, goal=goal, theirs=median(theirs), against=who,
+        **values,
+    )  # fmt: skip
+
+
+def within(group: str, name: str, ours: float, budget: float, unit: str, **more) -> Row:
+    """Compare with a budget, of which the goal is to need no more."""
+    return Row(group, name, ours, unit, ratio=budget / ours, goal=1.0,
+               note=f"budget {budget:g} {unit}; " + more.pop("note", ""), **more)  # fmt: skip
+
+
+def blas_threads() -> int:
+    """Tell how many threads BLAS takes."""
+    return max((lib["num_threads"] for lib in threadpoolctl.threadpool_info()), default=1)
+
+
+def peak_gflops() -> float:
+    """Multiply large matrices on all cores: what BLAS reaches at best [1e9 operations / s]."""
+    a = np.random.default_rng(0).random((1536, 1536), np.float32)
+    times = alternate({"product": lambda: a @ a}, repeats=7)["product"]
+    return 2 * len(a) ** 3 / min(times) / 1e9
+
+
+def copy_bandwidth() -> float:
+    """Copy far more than a cache holds, on all cores: bytes read and written [1e9 / s]."""
+    n = blas_threads()
+    parts = [np.ones((2, 1 << 24), np.float32) for _ in range(n)]
+    with ThreadPoolExecutor(n) as pool:
+
+        def copy():
+            list(pool.map(lambda part: np.copyto(part[0], part[1]), parts))
+
+        return n * (2 << 26) / min(alternate({"copy": copy}, repeats=5)["copy"]) / 1e9
+
+
+def bare_products(shapes: list[tuple[tuple, tuple]], repeats: int) -> Callable:
+    """Give a function that multiplies matrices of these shapes, `repeats` times, in threads."""
+    rng = np.random.default_rng(0)
+    n = blas_threads()
+
+    def job(count: int) -> Callable:
+        triples = []
+        for left, right in shapes:
+            a, b = rng.random(left, np.float32), rng.random(right, np.float32)
+            triples.append((a, b, a @ b))
+
+        def run():
+            for _ in range(count):
+                for a, b, out in triples:
+                    np.matmul(a, b, out=out)
+
+        return run
+
+    jobs = [job(len(range(i, repeats, n))) for i in range(n)]
+
+    def products():
+        with ThreadPoolExecutor(n) as pool, threadpoolctl.threadpool_limits(1, "blas"):
+            list(pool.map(lambda run: run(), jobs))
+
+    return products
+
+
+def operations(shapes: list[tuple[tuple, tuple]]) -> float:
+    """Count multiplications and additions of products of these shapes."""
+    return sum(2.0 * np.prod(left) * right[-1] for left, right in shapes)
+
+
+def python(*arguments: str, interpreter: str = sys.executable, check: bool = True) -> str:
+    """Run Python in a process of its own; give what it prints."""
+    done = subprocess.run(
+        [interpreter, *arguments], capture_output=True, text=True, cwd=ROOT,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    if check and done.returncode:
+        raise RuntimeError(f"{' '.join(arguments)[:200]}: {done.stderr[-2000:]}")
+    return done.stdout
+
+
+def machine() -> dict:
+    """Describe the machine, as far as speed depends on it."""
+    names = {"cpu": platform.processor() or platform.machine()}
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = dict(
+            line.split("\t", 1) for line in cpuinfo.read_text().splitlines() if "\t" in line
+        )
+        names["cpu"] = lines.get("model name", "\t: ?").strip(" \t:")
+    blas = [lib for lib in threadpoolctl.threadpool_info() if lib["user_api"] == "blas"]
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return names | {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "blas": [f"{b['internal_api']} {b['version']} {b.get('architecture')}" for b in blas[:1]],
+        "threads": blas_threads(),
+        "load_before": load,
+        "peak_gflops": round(peak_gflops(), 1),
+        "copy_gb_per_s": round(copy_bandwidth(), 1),
+    }
+
+
+def versions() -> dict:
+    """Tell what is installed."""
+    found = {"python": platform.python_version()}
+    for name in ("sepkit", "numpy", "scipy", "tensorflow", "tensorflow-cpu", "keras", "museval"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def table(rows: list[dict]) -> str:
+    """Lay the rows out as text, with the distance of each to its goal."""
+    lines = []
+    for row in rows:
+        compared = "" if row["theirs"] is None else f" against {row['theirs']:.4g}"
+        who = f" ({row['against']})" if row["against"] else ""
+        if row["goal"] is None:
+            goal = "no goal set"
+        else:
+            state = "reached" if row["met"] else "MISSED"
+            goal = f"goal {row['goal']:g}: {state}, at {100 * row['distance']:.0f} % of it"
+        limit = ""
+        if row["fraction"] is not None:
+            limit = f"; {100 * row['fraction']:.0f} % of {row['limit']}"
+        lines.append(
+            f"{row['group'] + ': ' + row['name']:<66} {row['ours']:.4g}{compared} {row['unit']}"
+            f"{who}, ratio {row['ratio']:.3g}; {goal}{limit}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,262 @@
+"""BSS Eval 4 as museval computes it, in a fraction of the time.
+
+An estimate is explained by the true sources through filters of 512 taps: least squares, whose
+normal equations hold correlations of the sources. museval solves them anew for each estimate
+and filters every window in the time domain. Here the correlations are summed up over blocks in
+the frequency domain, one Cholesky factor serves all estimates, and what is compared in a window
+are energies, which by Parseval's theorem need no inverse transform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.fft
+import scipy.linalg
+
+from sepkit.errors import ParameterError
+
+N_TAPS = 512
+"""Taps of the filters."""
+
+_FFT = 16384
+"""Samples of a block, of which correlations are taken."""
+_TOGETHER = 8
+"""Blocks, or windows, that are computed together."""
+
+
+def windowed_sdr(
+    references: np.ndarray, estimates: np.ndarray, *, window: int, hop: int | None = None
+) -> np.ndarray:
+    """Compute museval's SDR, which needs no filter at all.
+
+    Parameters
+    ----------
+    references, estimates : ndarray of shape (n_sources, n_samples, n_channels)
+        True and estimated sources in the same order.
+    window, hop : int
+        Samples of a window, and between their starts; end to end by default.
+
+    Returns
+    -------
+    ndarray of shape (n_sources, n_windows), float64
+        SDR [dB]; NaN in windows in which any source, true or estimated, is silent.
+
+    Raises
+    ------
+    ParameterError
+        When the shapes do not fit.
+    """
+    references, estimates = _check(references, estimates)
+    result = [
+        np.full(len(references), np.nan)
+        if _silent(true) or _silent(estimate)
+        else _decibel(_energy(true), _energy(true - estimate))
+        for true, estimate in _windows(references, estimates, window, hop)
+    ]
+    return np.stack(result, axis=-1)
+
+
+def scores(
+    references: np.ndarray,
+    estimates: np.ndarray,
+    *,
+    window: int,
+    hop: int | None = None,
+    n_taps: int = N_TAPS,
+) -> np.ndarray:
+    """Compute SDR, ISR, SIR and SAR by window, with one set of filters for the whole song.
+
+    Parameters
+    ----------
+    references, estimates : ndarray of shape (n_sources, n_samples, n_channels)
+        True and estimated sources in the same order.
+    window, hop : int
+        Samples of a window, and between their starts; end to end by default.
+    n_taps : int
+        Taps of the filters.
+
+    Returns
+    -------
+    ndarray of shape (4, n_sources, n_windows), float64
+        SDR, ISR, SIR, SAR [dB]; NaN in windows in which any source, true or estimated, is silent.
+
+    Raises
+    ------
+    ParameterError
+        When the shapes do not fit.
+
+    References
+    ----------
+    Vincent, Gribonval, Févotte (2006); Stöter, Liutkus, Ito (2018).
+    """
+    references, estimates = _check(references, estimates)
+    n_sources, n_samples, n_channels = references.shape
+    pairs = list(_windows(references, estimates, window, hop))
+    result = np.full((4, n_sources, len(pairs)), np.nan)
+    sounding = [i for i, (t, e) in enumerate(pairs) if not (_silent(t) or _silent(e))]
+    if not sounding:
+        return result
+
+    filters = _filters(_channels(references), _channels(estimates), n_channels, n_taps)
+    length = min(window, n_samples) + n_taps - 1
+    n_fft = scipy.fft.next_fast_len(length, real=True)
+    # By frequency: (n_bins, channels of all sources, twice those of all estimates).
+    filters = np.moveaxis(scipy.fft.rfft(filters, n_fft, axis=1, workers=-1), 1, 0)
+    filters = np.ascontiguousarray(filters)
+    # A spectrum has half of the bins of a real sound, but for the first and maybe the last.
+    weights = np.full(len(filters), 2.0)
+    weights[0] = 1.0
+    if n_fft % 2 == 0:
+        weights[-1] = 1.0
+
+    def energy(spectra: np.ndarray) -> np.ndarray:
+        # From (n_bins, n_windows, channels) to (n_sources, n_windows).
+        parts = spectra.view(np.float64)
+        sums = np.einsum("fkc,fkc,f->kc", parts, parts, weights)
+        return sums.reshape(len(sums), n_sources, -1).sum(axis=-1).T
+
+    for first in range(0, len(sounding), _TOGETHER):
+        group = sounding[first : first + _TOGETHER]
+        sounds = np.stack([np.concatenate([*map(_channels, pairs[i])]) for i in group])
+        spectra = scipy.fft.rfft(sounds, n_fft, axis=-1, workers=-1)
+        spectra = np.ascontiguousarray(np.moveaxis(spectra, -1, 0))
+        true, estimate = np.split(spectra, 2, axis=-1)
+        true, estimate = np.ascontiguousarray(true), np.ascontiguousarray(estimate)
+        explained, own = np.split(true @ filters, 2, axis=-1)
+        explained, own = np.ascontiguousarray(explained), np.ascontiguousarray(own)
+        result[:, :, group] = [
+            _decibel(energy(true), energy(true - estimate)),
+            _decibel(energy(true), energy(own - true)),
+            _decibel(energy(own), energy(explained - own)),
+            _decibel(energy(explained), energy(estimate - explained)),
+        ]
+    return result
+
+
+def _check(references: np.ndarray, estimates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    references = np.asarray(references, np.float64)
+    estimates = np.asarray(estimates, np.float64)
+    if references.ndim != 3 or references.shape != estimates.shape or not references.size:
+        raise ParameterError(
+            f"scores of shapes {references.shape} and {estimates.shape}: "
+            "give (n_sources, n_samples, n_channels), both alike"
+        )
+    return references, estimates
+
+
+def _windows(
+    references: np.ndarray, estimates: np.ndarray, window: int, hop: int | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Go through whole windows; of a song that has none, through the song."""
+    hop = hop or window
+    last = max(0, references.shape[1] - window)
+    for start in range(0, last + 1, hop):
+        part = slice(start, start + window)
+        yield references[:, part], estimates[:, part]
+
+
+def _channels(sounds: np.ndarray) -> np.ndarray:
+    """Lay out (n_sources, n_samples, n_channels) as (n_sources * n_channels, n_samples)."""
+    return np.moveaxis(sounds, 2, 1).reshape(-1, sounds.shape[1])
+
+
+def _silent(sounds: np.ndarray) -> bool:
+    """Tell, as museval does, whether the sum of the channels of any source is zero throughout."""
+    return bool((sounds.sum(axis=2) == 0).all(axis=1).any())
+
+
+def _energy(sounds: np.ndarray) -> np.ndarray:
+    return np.einsum("stc,stc->s", sounds, sounds)
+
+
+def _decibel(part: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return np.where(rest == 0, np.inf, 10 * np.log10(part / np.where(rest == 0, 1, rest)))
+
+
+def _filters(
+    references: np.ndarray, estimates: np.ndarray, n_channels: int, n_taps: int
+) -> np.ndarray:
+    """Fit filters from the true channels to the estimated ones.
+
+    Parameters
+    ----------
+    references, estimates : ndarray of shape (n, n_samples)
+        Channels of all sources.
+    n_channels : int
+        Channels of a source.
+    n_taps : int
+        Taps of a filter.
+
+    Returns
+    -------
+    ndarray of shape (n, n_taps, 2 * n), float64
+        From each true channel to each estimated one, where all sources explain it; behind them,
+        the same where only its own source does.
+    """
+    n = len(references)
+    correlations = _correlations(references, np.concatenate([references, estimates]), n_taps)
+    products = np.moveaxis(correlations[:, n:], 1, 2).reshape(n * n_taps, n)
+    gram = _gram(correlations[:, :n])
+    both = np.zeros((n * n_taps, 2 * n))
+    for first in range(0, n, n_channels):
+        rows = slice(first * n_taps, (first + n_channels) * n_taps)
+        columns = slice(first, first + n_channels)
+        own = _solve(gram[rows, rows].copy(), products[rows, columns])
+        both[rows, n + first : n + first + n_channels] = own
+    both[:, :n] = _solve(gram, products)
+    return both.reshape(n, n_taps, 2 * n)
+
+
+def _correlations(references: np.ndarray, sounds: np.ndarray, n_taps: int) -> np.ndarray:
+    """Sum up ``references[i, t - lag] * sounds[j, t]`` over t: array (i, j, lag)."""
+    reach = n_taps - 1
+    step = _FFT - reach
+    n_blocks = -(-references.shape[1] // step)
+    padding = (reach, n_blocks * step - references.shape[1])
+    references, sounds = (np.pad(x, [(0, 0), padding]) for x in (references, sounds))
+    total = np.zeros((_FFT // 2 + 1, len(references), len(sounds)), np.complex128)
+    for first in range(0, n_blocks, _TOGETHER):
+        blocks = range(first, min(first + _TOGETHER, n_blocks))
+
+        def spectra(channels: np.ndarray, begin: int, blocks: range = blocks) -> np.ndarray:
+            parts = np.zeros((len(blocks), len(channels), _FFT))
+            for part, block in zip(parts, blocks, strict=True):
+                start = block * step
+                part[:, begin:] = channels[:, start + begin : start + _FFT]
+            return scipy.fft.rfft(parts, axis=-1, workers=-1, overwrite_x=True)
+
+        # The references reach back; so every lag of every sample lies within its block.
+        left = np.ascontiguousarray(np.transpose(spectra(references, 0), (2, 1, 0)))
+        right = np.ascontiguousarray(np.transpose(spectra(sounds, reach), (2, 0, 1)))
+        total += np.conj(left) @ right
+    return np.moveaxis(scipy.fft.irfft(total, _FFT, axis=0)[:n_taps], 0, 2)
+
+
+def _gram(correlations: np.ndarray) -> np.ndarray:
+    """Lay out correlations (i, j, lag) as the normal matrix: Toeplitz, block by block."""
+    n, _, n_taps = correlations.shape
+    gram = np.empty((n, n_taps, n, n_taps))
+    for i in range(n):
+        for j in range(n):
+            # At [l, m] stands the correlation at lag l - m.
+            gram[i, :, j, :] = scipy.linalg.toeplitz(correlations[i, j], correlations[j, i])
+    return gram.reshape(n * n_taps, n * n_taps)
+
+
+def _solve(gram: np.ndarray, products: np.ndarray) -> np.ndarray:
+    """Solve the normal equations; the matrix is changed."""
+    diagonal = np.diagonal(gram).copy()
+    ridge = np.finfo(float).eps  # museval's
+    while True:
+        np.fill_diagonal(gram, diagonal + ridge)
+        try:
+            # Of a symmetric matrix the transpose is in LAPACK's order, and the same.
+            factor = scipy.linalg.cholesky(gram.T, lower=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            # Channels follow from each other, as those of a song in mono on two channels.
+            ridge = max(10 * ridge, 1e-15 * diagonal.max())
+        else:
+            return scipy.linalg.cho_solve((factor, True), products, check_finite=False)

@@ -1,0 +1,85 @@
+"""Our BSS Eval 4 against museval's."""
+
+import numpy as np
+import pytest
+
+from sepkit import bsseval
+from sepkit.errors import ParameterError
+
+
+def sounds(n_samples, n_channels, *, n_sources=4, seed=0):
+    """Coloured sources that share something, and filtered, leaking, noisy estimates of them."""
+    rng = np.random.default_rng(seed)
+    references = rng.standard_normal((n_sources, n_samples, n_channels))
+    references[1] += 0.5 * np.roll(references[0], 5, axis=0)
+    references += 0.7 * np.roll(references, 1, axis=1)
+    estimates = 0.8 * np.roll(references, 3, axis=1) + 0.3 * references[::-1]
+    estimates += 0.4 * rng.standard_normal(references.shape)
+    return references, estimates
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_channels", "window", "hop", "n_taps"),
+    [(20_000, 2, 5000, 5000, 64), (17_003, 1, 4001, 3000, 512), (3000, 2, 44_100, 44_100, 60)],
+)
+def test_scores_are_museval_s_in_every_window(n_samples, n_channels, window, hop, n_taps):
+    museval = pytest.importorskip("museval")
+    references, estimates = sounds(n_samples, n_channels)
+    theirs = museval.metrics.bss_eval(
+        references, estimates, window=window, hop=hop, filters_len=n_taps
+    )[:4]
+    ours = bsseval.scores(references, estimates, window=window, hop=hop, n_taps=n_taps)
+    assert ours.shape == (4, 4, len(range(0, max(0, n_samples - window) + 1, hop)))
+    np.testing.assert_allclose(ours, np.stack(theirs), atol=1e-6)
+    sdr = bsseval.windowed_sdr(references, estimates, window=window, hop=hop)
+    np.testing.assert_allclose(sdr, theirs[0], atol=1e-9)
+
+
+def test_a_window_in_which_a_source_is_silent_has_no_score():
+    museval = pytest.importorskip("museval")
+    references, estimates = sounds(6000, 1)
+    references[2, 2000:4000] = 0
+    estimates[0, 4000:] = 0
+    options = {"window": 2000, "hop": 2000}
+    theirs = museval.metrics.bss_eval(references, estimates, filters_len=50, **options)[:4]
+    ours = bsseval.scores(references, estimates, n_taps=50, **options)
+    assert np.isnan(ours).all(axis=(0, 1)).tolist() == [False, True, True]
+    np.testing.assert_allclose(ours, np.stack(theirs), atol=1e-6)
+    sdr = bsseval.windowed_sdr(references, estimates, window=2000)
+    np.testing.assert_allclose(sdr, theirs[0], atol=1e-9)
+    references[2] = 0
+    assert np.isnan(bsseval.scores(references, estimates, window=2000)).all()
+
+
+def test_both_channels_alike_score_as_one_does():
+    """Their filters are then not unique, but what they explain is."""
+    references, estimates = sounds(20_000, 1)
+    options = {"window": 5000, "n_taps": 40}
+    one = bsseval.scores(references, estimates, **options)
+    two = bsseval.scores(*(np.repeat(x, 2, axis=2) for x in (references, estimates)), **options)
+    np.testing.assert_allclose(two, one, atol=1e-3)
+
+
+def test_correlations_are_sums_over_all_samples():
+    references, estimates = sounds(2 * bsseval._FFT + 77, 1, n_sources=2)
+    references, estimates = references[..., 0], estimates[..., 0]
+    got = bsseval._correlations(references, estimates, 7)
+    for lag in range(7):
+        late = np.pad(references, [(0, 0), (lag, 0)])[:, : references.shape[1]]
+        np.testing.assert_allclose(got[..., lag], late @ estimates.T, rtol=1e-9, atol=1e-6)
+
+
+def test_a_perfect_estimate_is_perfect():
+    references, _ = sounds(4000, 2)
+    assert np.isinf(bsseval.windowed_sdr(references, references, window=1000)).all()
+    scores = bsseval.scores(references, references, window=4000, n_taps=40)
+    assert np.isinf(scores[0]).all() and (scores[1:] > 200).all()
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    references, estimates = sounds(100, 1)
+    for function in (bsseval.scores, bsseval.windowed_sdr):
+        with pytest.raises(ParameterError, match="scores of shapes"):
+            function(references[:3], estimates, window=10)
+        with pytest.raises(ParameterError, match="scores of shapes"):
+            function(references[..., 0], estimates[..., 0], window=10)
