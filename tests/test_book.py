@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import os
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 import sepkit
+from sepkit import cli
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "book"
@@ -55,6 +57,26 @@ def test_no_cell_is_allowed_to_fail():
         for cell in nbformat.read(path, as_version=4).cells:
             tags = cell.metadata.get("tags", [])
             assert not {"raises-exception", "skip-execution"} & {*tags}, (path.name, cell.source)
+
+
+def test_every_command_that_a_page_or_the_readme_shows_is_one():
+    pages = [path for path in BOOK.iterdir() if path.suffix in (".ipynb", ".md")]
+    commands = []
+    for path in (*pages, ROOT / "README.md"):
+        if path.suffix == ".ipynb":
+            text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+        else:
+            text = path.read_text(encoding="utf-8")
+        joined = text.replace("\\\n", " ")  # a command that goes on in the next line
+        commands += re.findall(
+            r"^sepkit (?:separate|train|evaluate|ablate|models)\b.*$", joined, re.M
+        )
+    assert len(commands) > 5
+    for command in commands:
+        try:
+            cli._parser().parse_args(shlex.split(command, comments=True)[1:])
+        except (SystemExit, sepkit.SepkitError) as error:
+            raise AssertionError(command) from error
 
 
 @pytest.mark.parametrize(

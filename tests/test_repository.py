@@ -108,8 +108,10 @@ def test_one_version_everywhere():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     newest = re.search(r"^## (\S+)", changelog, flags=re.MULTILINE).group(1)
+    cited = (ROOT / "book" / "cite.md").read_text(encoding="utf-8")
+    (in_book,) = re.findall(r"version = \{\{?([\d.]+)\}", cited)
     installed = metadata.version("sepkit")
-    assert {citation["version"], newest, installed} == {sepkit.__version__}
+    assert {citation["version"], newest, installed, in_book} == {sepkit.__version__}
     assert PROJECT["dynamic"] == ["version"]
 
 
@@ -243,7 +245,7 @@ def test_importing_stays_light(modules, left_out):
 @pytest.mark.parametrize(
     ("target", "says"),
     [
-        ("weights", "weights/experiment2.json is missing"),
+        ("book", "weights/experiment2.json is missing"),
         (".venv/installed", "needs Python 3.11 to 3.13"),
     ],
 )
