@@ -51,7 +51,7 @@ def _resynthesize(masks: tf.Tensor, spectrum: tf.Tensor, transform: Transform) -
     """Invert masks (batch, 25, 513, channels, n) times a spectrum (batch, channels, 25, 513)."""
     masks = tf.transpose(masks, (0, 3, 4, 1, 2))
     estimates = tf.signal.inverse_stft(
-        tf.cast(masks, tf.complex64) * spectrum[:, :, tf.newaxis],
+        tf.complex(masks, tf.zeros_like(masks)) * spectrum[:, :, tf.newaxis],
         FRAME,
         transform.hop,
         FRAME,
