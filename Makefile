@@ -44,8 +44,10 @@ test-lowest: lowest
 	.venv-lowest/bin/python -c 'import midirenderer, musdb, museval, pretty_midi, stempeg'
 	.venv-lowest/bin/python -m pytest $(wildcard $(LOWEST:%=tests/test_%.py))
 
-# Notebooks run elsewhere, and there see the wheel alone.
+# Notebooks run elsewhere, and there see the wheel alone: a checkout in its place would skip them all.
 notebooks: lowest
+	cd / && $(CURDIR)/.venv-lowest/bin/python -c \
+		'import nbclient, sepkit; assert "site-packages" in sepkit.__file__, sepkit.__file__'
 	.venv-lowest/bin/python -m pytest --durations=5 tests/test_notebooks.py
 
 # Speed, side by side; on a machine that does nothing else. 1 where a ratio fell.

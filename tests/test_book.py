@@ -8,6 +8,7 @@ import inspect
 import os
 import re
 import shlex
+import types
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -79,6 +80,15 @@ def test_every_command_that_a_page_or_the_readme_shows_is_one():
             raise AssertionError(command) from error
 
 
+@pytest.fixture(scope="module")
+def publish():
+    """Load the extension that the site is built with."""
+    spec = importlib.util.spec_from_file_location("publish", BOOK / "_extensions" / "publish.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.parametrize(
     ("remote", "address"),
     [
@@ -92,11 +102,21 @@ def test_every_command_that_a_page_or_the_readme_shows_is_one():
         ("", None),
     ],
 )
-def test_launch_links_lead_to_the_remote_and_leak_no_token(remote, address):
-    spec = importlib.util.spec_from_file_location("publish", BOOK / "_extensions" / "publish.py")
-    publish = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(publish)
+def test_launch_links_lead_to_the_remote_and_leak_no_token(remote, address, publish):
     assert publish.web_address(remote) == address
+
+
+@pytest.mark.parametrize("address", ["https://github.com/owner/name", ""])
+def test_the_command_for_colab_names_the_repository_where_it_is_known(address, publish):
+    app = types.SimpleNamespace(
+        config=types.SimpleNamespace(html_theme_options={"repository_url": address})
+    )
+    text = (BOOK / "index.ipynb").read_text(encoding="utf-8")
+    command = 'pip install \\"sepkit[evaluation,band] @ git+REPOSITORY\\"'
+    assert command in text
+    context = {"body": command}
+    publish.name_repository(app, "index", "page.html", context, None)
+    assert context["body"] == command.replace("REPOSITORY", address or "REPOSITORY")
 
 
 # The site.

@@ -78,9 +78,17 @@ def mend_roles(app: Sphinx, page: str, template: str, context: dict, doctree) ->
         context["body"] = context.get("body", "").replace(role, "")
 
 
+def name_repository(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
+    """Complete the command that installs from this repository, where its address is known."""
+    address = app.config.html_theme_options.get("repository_url")
+    if address:
+        context["body"] = context.get("body", "").replace("git+REPOSITORY", f"git+{address}")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
     app.connect("config-inited", offer_launch)
     app.connect("config-inited", bring_scripts)
     app.connect("html-page-context", mend_roles)
+    app.connect("html-page-context", name_repository)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
