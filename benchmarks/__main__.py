@@ -87,22 +87,27 @@ def network_rows(machine: dict, seconds: float) -> list[Row]:
     song = magnitudes.reshape(-1, *magnitudes.shape[2:])
 
     n_threads = measure.blas_threads()
-    quarter = -(-len(magnitudes) // (4 * n_threads)) * CONTEXT
-    parts = [song[i : i + quarter] for i in range(0, len(song), quarter)]
+    blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
+    separation.separate(noise(1), RATE)  # what a process does once
 
-    def dense() -> np.ndarray:
-        masks = separation.mean_masks(pairs, song[: BATCH * CONTEXT], CONTEXT)
-        return masks.reshape(len(masks), -1, *magnitudes.shape[1:])
+    def masks_of(frames: np.ndarray, n_parts: int) -> list[np.ndarray]:
+        """Compute the masks of end-to-end contexts as `separate` does, part by part in threads."""
+        size = -(-len(frames) // (CONTEXT * n_parts)) * CONTEXT
+        parts = [frames[i : i + size] for i in range(0, len(frames), size)]
+        with ThreadPoolExecutor(n_threads) as pool, blas.limit(limits=1):
+            return list(pool.map(lambda part: separation.mean_masks(pairs, part, CONTEXT), parts))
 
-    def dense_song():
-        # In threads, as `separate` does it.
-        with ThreadPoolExecutor(n_threads) as pool, threadpoolctl.threadpool_limits(1, "blas"):
-            list(pool.map(lambda part: separation.mean_masks(pairs, part, CONTEXT), parts))
+    def dense() -> list[np.ndarray]:
+        return masks_of(song[: BATCH * CONTEXT], n_threads)
+
+    def dense_song() -> list[np.ndarray]:
+        return masks_of(song, 4 * n_threads)
 
     def theirs(part):
         return [np.asarray(mask) for mask in convolutional(tf.constant(part))]
 
-    ours, wanted = dense(), np.stack(theirs(stft[:BATCH]))
+    wanted = np.stack(theirs(stft[:BATCH]))
+    ours = np.concatenate(dense(), axis=1).reshape(wanted.shape)
     error = np.abs((ours - wanted) * magnitudes[:BATCH]).max() / magnitudes[:BATCH].max()
     assert error < 1e-5, error
 

@@ -32,7 +32,8 @@ def report_scores(references: np.ndarray, estimates: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of shape (3, n_sources), float64
-        SDR, SIR, SAR [dB]. NaN for a source that is silent; infinite where a part is nothing.
+        SDR, SIR, SAR [dB]. For a source that is silent SDR and SIR are NaN, and the SAR, which
+        asks for all sources together, is not; infinite where a part is nothing.
 
     Raises
     ------
@@ -43,8 +44,9 @@ def report_scores(references: np.ndarray, estimates: np.ndarray) -> np.ndarray:
     ----------
     Report, section "The metrics" and its code; Vincent, Gribonval, Févotte (2006).
     """
-    estimates = np.asarray(estimates, np.float64)
-    references = np.asarray(references, np.float64)
+    # One channel of several has its samples apart, which costs five times the time.
+    estimates = np.ascontiguousarray(estimates, np.float64)
+    references = np.ascontiguousarray(references, np.float64)
     if estimates.ndim != 2 or references.ndim != 2 or len(references) != len(estimates):
         raise ParameterError(
             f"scores of shapes {references.shape} and {estimates.shape}: "
@@ -74,7 +76,7 @@ def report_scores(references: np.ndarray, estimates: np.ndarray) -> np.ndarray:
             for total, part in ((distortion, own), (artifacts, weights)):
                 rest = estimates[:, block] - part.T @ references[:, block]
                 total += np.einsum("ij,ij->i", rest, rest)
-        # A silent source makes its own part NaN, and with it its own scores alone.
+        # A silent source makes its own part NaN, and with it its own SDR and SIR alone.
         ratios = [
             energy(own) / distortion,
             energy(own) / energy(weights - own),

@@ -324,13 +324,15 @@ def normalize(drawn):
     return xp.where(silent, xp.full_like(drawn, 1.0 / drawn.shape[0]), share)
 
 
-def share_out(drawn: np.ndarray) -> np.ndarray:
+def share_out(drawn: np.ndarray, whole: np.ndarray | float = 1.0) -> np.ndarray:
     """Do in place what `normalize` does: half of the time, which goes to memory.
 
     Parameters
     ----------
     drawn : ndarray of shape (S, ...), float32
         Non-negative values by source; the masks afterwards.
+    whole : ndarray that broadcasts to ``drawn[0]``, or float
+        What the masks sum to; 1 by default.
 
     Returns
     -------
@@ -342,7 +344,7 @@ def share_out(drawn: np.ndarray) -> np.ndarray:
         silent = total < SQUARABLE
         drawn[:, silent] = 1 / len(drawn)
         total[silent] = 1
-    drawn *= np.reciprocal(total, out=total)
+    drawn *= np.divide(whole, total, out=total)
     return drawn
 
 

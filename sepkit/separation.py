@@ -36,6 +36,8 @@ _STRETCH = 512 * HOP
 """Samples separated at once, in one thread: 3 s."""
 _ROWS = 100
 """Frames drawn at once: what fits a cache."""
+_KEPT = 31 << 20
+"""Bytes, just below the 32 MiB up to which glibc learns from what is freed."""
 
 Model = str | os.PathLike | parameters.Parameters
 
@@ -238,6 +240,9 @@ def _separate_stream(
     blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
     n_threads = max((lib["num_threads"] for lib in blas.info()), default=1)
     waiting: deque[Future] = deque()
+    # A stretch takes and frees arrays of some megabytes, which glibc would fetch from the system,
+    # page by page, each time: a quarter of the time. Once a larger one was freed it keeps them.
+    np.empty(_KEPT, np.uint8)
     with ThreadPoolExecutor(n_threads) as pool, blas.limit(limits=1):
         for window, frames, length in _stretches(blocks, n_channels, pairs, hop):
             waiting.append(
@@ -334,7 +339,7 @@ def mean_masks(
     hop : int
         Frames between the starts of contexts.
     weights : ndarray of shape (25,), float32, optional
-        How much each frame of a context counts; all alike by default.
+        How much each frame of a context counts, above 0; all alike by default.
 
     Returns
     -------
@@ -342,8 +347,7 @@ def mean_masks(
         Masks: non-negative, sum 1 in every bin.
     """
     context = network.context_length(pairs)
-    weighted = weights is not None
-    if not weighted:
+    if weights is None:
         weights = np.ones(context, np.float32)
     n_frames = len(magnitudes)
     missing = -(n_frames - context) % hop if n_frames > context else context - n_frames
@@ -355,25 +359,28 @@ def mean_masks(
 
     n_sources, n_contexts, _ = patterns.shape
     n_blocks = n_contexts - 1 + -(-context // hop)
-    total = np.zeros((n_sources, n_blocks, hop, math.prod(magnitudes.shape[1:])), np.float32)
-    count = np.zeros((n_blocks, hop, 1), np.float32)
     # The contexts' k-th stretches of `hop` frames lie end to end, from the song's k-th block on.
-    for k, start in enumerate(range(0, context, hop)):
-        stop = min(start + hop, context)
-        timbres = network.unfold(pairs, patterns, start, stop)
-        timbres = timbres.reshape(n_sources, n_contexts, stop - start, -1)
-        weight = weights[start:stop, np.newaxis]
-        count[k : k + n_contexts, : stop - start] += weight
-        step = -(-_ROWS // (stop - start))
-        for first in range(0, n_contexts, step):
-            part = timbres[:, first : first + step]
+    strides = [slice(start, min(start + hop, context)) for start in range(0, context, hop)]
+    count = np.zeros((n_blocks, hop, 1), np.float32)
+    for k, stride in enumerate(strides):
+        count[k : k + n_contexts, : stride.stop - stride.start] += weights[stride, np.newaxis]
+    timbres = [
+        network.unfold(pairs, patterns, stride.start, stride.stop).reshape(
+            n_sources, n_contexts, stride.stop - stride.start, -1
+        )
+        for stride in strides
+    ]
+    total = np.zeros((n_sources, n_blocks, hop, math.prod(magnitudes.shape[1:])), np.float32)
+    step = max(1, _ROWS // hop)
+    for first in range(0, n_contexts, step):
+        for k, (stride, timbre) in enumerate(zip(strides, timbres, strict=True)):
+            part = timbre[:, first : first + step]
+            blocks = slice(k + first, k + first + part.shape[1])
+            frames = slice(part.shape[2])
             drawn = network.draw(pairs, part.reshape(n_sources, -1, part.shape[-1]))
-            shares = network.share_out(drawn).reshape(*part.shape[:3], -1)
-            if weighted:
-                shares *= weight
-            total[:, k + first : k + first + part.shape[1], : stop - start] += shares
-    count[count == 0] = 1  # of frames behind the last context, which are cut off
-    total /= count
+            share = weights[stride, np.newaxis] / count[blocks, frames]
+            shares = network.share_out(drawn, share.reshape(-1, 1))
+            total[:, blocks, frames] += shares.reshape(*part.shape[:3], -1)
     shape = (n_sources, n_blocks * hop, *magnitudes.shape[1:])
     return total.reshape(shape)[:, :n_frames]
 
