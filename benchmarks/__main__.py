@@ -401,6 +401,7 @@ def evaluation_rows(machine: dict) -> list[Row]:
     tracks = noise_tracks(4, 5.0)
     score = partial(experiments.evaluate, "experiment3", tracks, measures=("report", "museval"))
     cores = os.cpu_count() or 1
+
     def one_core():
         with threadpoolctl.threadpool_limits(1):
             score(n_jobs=1)
