@@ -172,6 +172,8 @@ def _arms() -> dict[str, Arm]:
     group = "Experiment 3"
     arm("relative", "all segments equally loud", base="remix-speeds", loss="relative")
     arm("balanced", "all sources equally loud, nearly", base="relative", loss="balanced")
+    arm("speeds-alone", "other speeds, but no equalizers", base="relative",
+        remix=replace(fast, tilt=0.0))  # fmt: skip
     arm("experiment3-chosen", "3.7 times the steps: Experiment 3 on forty songs", base="relative",
         remix=EXPERIMENTS["experiment3"].remix)  # fmt: skip
     return arms
