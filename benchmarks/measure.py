@@ -14,9 +14,12 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import scipy.fft
 import threadpoolctl
 
 ROOT = Path(__file__).parents[1]
+BLOCK = 128
+"""Transforms at once: what fits a cache."""
 
 
 def alternate(functions: dict[str, Callable], *, repeats: int = 5) -> dict[str, list[float]]:
@@ -122,31 +125,59 @@ def copy_bandwidth() -> float:
         return n * (2 << 26) / min(alternate({"copy": copy}, repeats=5)["copy"]) / 1e9
 
 
+def in_threads(job: Callable[[], Callable], repeats: int) -> Callable:
+    """Give a function that runs a job `repeats` times, in threads that have data of their own."""
+    n = blas_threads()
+    jobs = [(job(), len(range(i, repeats, n))) for i in range(n)]
+
+    def run(once: Callable, count: int) -> None:
+        for _ in range(count):
+            once()
+
+    def all_jobs():
+        with ThreadPoolExecutor(n) as pool, threadpoolctl.threadpool_limits(1, "blas"):
+            list(pool.map(lambda pair: run(*pair), jobs))
+
+    return all_jobs
+
+
 def bare_products(shapes: list[tuple[tuple, tuple]], repeats: int) -> Callable:
     """Give a function that multiplies matrices of these shapes, `repeats` times, in threads."""
-    rng = np.random.default_rng(0)
-    n = blas_threads()
 
-    def job(count: int) -> Callable:
+    def job() -> Callable:
+        rng = np.random.default_rng(0)
         triples = []
         for left, right in shapes:
             a, b = rng.random(left, np.float32), rng.random(right, np.float32)
             triples.append((a, b, a @ b))
 
-        def run():
-            for _ in range(count):
-                for a, b, out in triples:
-                    np.matmul(a, b, out=out)
+        def products():
+            for a, b, out in triples:
+                np.matmul(a, b, out=out)
 
-        return run
+        return products
 
-    jobs = [job(len(range(i, repeats, n))) for i in range(n)]
+    return in_threads(job, repeats)
 
-    def products():
-        with ThreadPoolExecutor(n) as pool, threadpoolctl.threadpool_limits(1, "blas"):
-            list(pool.map(lambda run: run(), jobs))
 
-    return products
+def bare_transforms(n_forward: int, n_inverse: int, size: int, repeats: int) -> Callable:
+    """Give a function that does real Fourier transforms of a size, there and back, in threads."""
+
+    def job() -> Callable:
+        frames = np.random.default_rng(0).random((BLOCK, size), np.float32)
+        spectra = scipy.fft.rfft(frames)
+
+        def transforms():
+            for count, transform, values in (
+                (n_forward, scipy.fft.rfft, frames),
+                (n_inverse, scipy.fft.irfft, spectra),
+            ):
+                for start in range(0, count, BLOCK):
+                    transform(values[: count - start])
+
+        return transforms
+
+    return in_threads(job, repeats)
 
 
 def operations(shapes: list[tuple[tuple, tuple]]) -> float:
