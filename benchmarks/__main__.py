@@ -87,15 +87,13 @@ def network_rows(machine: dict, seconds: float) -> list[Row]:
     song = magnitudes.reshape(-1, *magnitudes.shape[2:])
 
     n_threads = measure.blas_threads()
-    blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
     separation.separate(noise(1), RATE)  # what a process does once
 
     def masks_of(frames: np.ndarray, n_parts: int) -> list[np.ndarray]:
         """Compute the masks of end-to-end contexts as `separate` does, part by part in threads."""
         size = -(-len(frames) // (CONTEXT * n_parts)) * CONTEXT
         parts = [frames[i : i + size] for i in range(0, len(frames), size)]
-        with ThreadPoolExecutor(n_threads) as pool, blas.limit(limits=1):
-            return list(pool.map(lambda part: separation.mean_masks(pairs, part, CONTEXT), parts))
+        return list(pool.map(lambda part: separation.mean_masks(pairs, part, CONTEXT), parts))
 
     def dense() -> list[np.ndarray]:
         return masks_of(song[: BATCH * CONTEXT], n_threads)
@@ -107,25 +105,25 @@ def network_rows(machine: dict, seconds: float) -> list[Row]:
         return [np.asarray(mask) for mask in convolutional(tf.constant(part))]
 
     wanted = np.stack(theirs(stft[:BATCH]))
-    ours = np.concatenate(dense(), axis=1).reshape(wanted.shape)
+
+    tensors = [tf.constant(part) for part in stft.reshape(-1, BATCH, *stft.shape[1:])]
+    with ThreadPoolExecutor(n_threads) as pool, threadpoolctl.threadpool_limits(1, "blas"):
+        ours = np.concatenate(dense(), axis=1).reshape(wanted.shape)
+        shapes = [products_of(dense), products_of(dense_song)]
+        one = alternate({"dense": dense, "conv": lambda: convolutional(tensors[0])}, repeats=21)
+        whole = alternate(
+            {"dense": dense_song, "conv": lambda: [convolutional(part) for part in tensors]},
+            repeats=3,
+        )
     error = np.abs((ours - wanted) * magnitudes[:BATCH]).max() / magnitudes[:BATCH].max()
     assert error < 1e-5, error
 
-    tensors = [tf.constant(part) for part in stft.reshape(-1, BATCH, *stft.shape[1:])]
-    one = alternate({"dense": dense, "conv": lambda: convolutional(tensors[0])}, repeats=21)
-    whole = alternate(
-        {
-            "dense": dense_song,
-            "conv": lambda: [convolutional(part) for part in tensors],
-        },
-        repeats=3,
-    )
     rows = []
-    for name, times, function in (
-        (f"forward, batch {BATCH}", one, dense),
-        ("forward, whole song", whole, dense_song),
+    for name, times, products in (
+        (f"forward, batch {BATCH}", one, shapes[0]),
+        ("forward, whole song", whole, shapes[1]),
     ):
-        done = measure.operations(products_of(function)) / median(times["dense"]) / 1e9
+        done = measure.operations(products) / median(times["dense"]) / 1e9
         rows.append(
             against("network", name, times["dense"], times["conv"], "the report's Conv2D", 40,
                     limit="peak of matrix products", fraction=done / machine["peak_gflops"],
