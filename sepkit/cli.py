@@ -397,6 +397,12 @@ def _evaluate(options: argparse.Namespace) -> None:
             whose = "report's metrics" if measure == "report" else "museval, medians over windows"
             print(f"\n{name} on {options.dataset}, {len(tracks)} songs, {how}: {whose} [dB]")
             print(experiments.format_table(evaluation, measure))
+        # Cards hold scores of excerpts, which whole songs of the same names do not repeat.
+        if options.model in parameters.list_models() and options.root is None:
+            card = parameters.read_card(options.model)
+            n_songs, apart = experiments.compare_with_card(evaluation, card)
+            if n_songs:
+                print(f"\n{n_songs} of these songs are in the card, at most {apart:.4f} dB apart")
     experiments.write_json(
         {
             "model": name,

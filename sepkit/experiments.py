@@ -655,6 +655,43 @@ def published_scores() -> dict[str, dict]:
     return json.loads(text)
 
 
+def compare_with_card(evaluation: Evaluation, card: dict) -> tuple[int, float]:
+    """Tell how far scores are from those that a card holds of the same songs.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        The scores.
+    card : dict
+        The card of the model (`sepkit.parameters.read_card`).
+
+    Returns
+    -------
+    n_songs : int
+        Songs that both have, in the same mode and with the same hop.
+    apart : float
+        The largest difference of a score of theirs [dB]: infinite where one has a score and the
+        other none; 0 where there are no songs.
+    """
+    kept = card["scores"].get(evaluation.mode, {})
+    scores = evaluation.as_dict()
+    if kept.get("hop") != evaluation.hop:
+        return 0, 0.0
+    by_name = {song["name"]: song for song in kept["songs"]}
+    pairs = [(song, by_name[song["name"]]) for song in scores["songs"] if song["name"] in by_name]
+    apart = 0.0
+    for ours, theirs in pairs:
+        for measure in evaluation.measures:
+            a, b = (
+                np.array([[row[m] for m in METRICS] for row in song[measure]], np.float64)
+                for song in (ours, theirs)
+            )
+            both_missing = np.isnan(a) & np.isnan(b)
+            differences = np.where(both_missing, 0.0, np.abs(a - b))
+            apart = max(apart, float(np.nan_to_num(differences, nan=np.inf).max()))
+    return len(pairs), apart
+
+
 def add_scores(card_path: str | os.PathLike, evaluations: Sequence[Evaluation]) -> None:
     """Put scores into a card, by mode.
 

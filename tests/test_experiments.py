@@ -167,6 +167,31 @@ def test_the_training_songs_are_dev_songs_with_the_table_s_hashes(name):
         assert table[song["name"]]["sha256"] == song["sha256"]
 
 
+def test_scores_are_compared_with_those_of_the_card():
+    values = np.arange(12.0).reshape(1, 3, 4)
+    songs = [experiments.SongScores(name, values, values - 1) for name in ("a", "b")]
+    evaluation = experiments.Evaluation("song", 5, songs)
+    card = {"scores": {"song": evaluation.as_dict()}}
+    assert experiments.compare_with_card(evaluation, card) == (2, 0.0)
+
+    other = values.copy()
+    other[0, 1, 2] += 0.25
+    changed = experiments.Evaluation("song", 5, [experiments.SongScores("b", values, other - 1)])
+    assert experiments.compare_with_card(changed, card) == (1, 0.25)
+
+    other[0, 0, 0] = np.nan
+    silent = experiments.Evaluation("song", 5, [experiments.SongScores("b", values, other)])
+    assert experiments.compare_with_card(silent, card) == (1, np.inf)
+    card_of_silence = {"scores": {"song": silent.as_dict()}}
+    assert experiments.compare_with_card(silent, card_of_silence) == (1, 0.0)
+
+    # Other songs, another hop and another mode are not the same.
+    strange = experiments.Evaluation("song", 5, [experiments.SongScores("c", values, values)])
+    assert experiments.compare_with_card(strange, card) == (0, 0.0)
+    assert experiments.compare_with_card(experiments.Evaluation("song", 1, songs), card)[0] == 0
+    assert experiments.compare_with_card(experiments.Evaluation("report", 5, songs), card)[0] == 0
+
+
 @pytest.mark.parametrize("name", parameters.list_models())
 def test_scores_of_the_card_come_out_again(name):
     """Three of the Test songs here; `sepkit evaluate --dataset dsd100` makes all of them."""
