@@ -136,7 +136,7 @@ def experiment3() -> list[Table]:
     }
     tables = [cells(experiments.markdown_table(rows)) for rows in (ours, by_museval)]
     taken = ("adam", "base3", "remix", "remix-tilt", "remix-speeds", "relative")
-    for arms in ((*taken, "experiment3-chosen"), ("effects", "band", "balanced")):
+    for arms in ((*taken, "experiment3-chosen"), ("effects", "band", "speeds-alone", "balanced")):
         found = ablations.effects()
         compared = [found[arm] for arm in arms if arm in found]
         tables.append(cells(ablations.effects_table(compared)))
