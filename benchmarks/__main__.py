@@ -89,32 +89,33 @@ def network_rows(machine: dict, seconds: float) -> list[Row]:
     n_threads = measure.blas_threads()
     separation.separate(noise(1), RATE)  # what a process does once
 
-    def masks_of(frames: np.ndarray, n_parts: int) -> list[np.ndarray]:
+    def masks_of(frames: np.ndarray, n_parts: int, keep=lambda masks: masks) -> list:
         """Compute the masks of end-to-end contexts as `separate` does, part by part in threads."""
         size = -(-len(frames) // (CONTEXT * n_parts)) * CONTEXT
         parts = [frames[i : i + size] for i in range(0, len(frames), size)]
-        return list(pool.map(lambda part: separation.mean_masks(pairs, part, CONTEXT), parts))
+        return list(pool.map(lambda part: keep(separation.mean_masks(pairs, part, CONTEXT)), parts))
 
     def dense() -> list[np.ndarray]:
         return masks_of(song[: BATCH * CONTEXT], n_threads)
 
-    def dense_song() -> list[np.ndarray]:
-        return masks_of(song, 4 * n_threads)
+    # Of a whole song neither keeps the masks, nor does `separate`.
+    def dense_song():
+        masks_of(song, 4 * n_threads, keep=lambda masks: None)
+
+    def conv_song():
+        for part in tensors:
+            convolutional(part)
 
     def theirs(part):
         return [np.asarray(mask) for mask in convolutional(tf.constant(part))]
 
     wanted = np.stack(theirs(stft[:BATCH]))
-
     tensors = [tf.constant(part) for part in stft.reshape(-1, BATCH, *stft.shape[1:])]
     with ThreadPoolExecutor(n_threads) as pool, threadpoolctl.threadpool_limits(1, "blas"):
         ours = np.concatenate(dense(), axis=1).reshape(wanted.shape)
         shapes = [products_of(dense), products_of(dense_song)]
-        one = alternate({"dense": dense, "conv": lambda: convolutional(tensors[0])}, repeats=21)
-        whole = alternate(
-            {"dense": dense_song, "conv": lambda: [convolutional(part) for part in tensors]},
-            repeats=3,
-        )
+        one = alternate({"dense": dense, "conv": lambda: convolutional(tensors[0])}, repeats=41)
+        whole = alternate({"dense": dense_song, "conv": conv_song}, repeats=5)
     error = np.abs((ours - wanted) * magnitudes[:BATCH]).max() / magnitudes[:BATCH].max()
     assert error < 1e-5, error
 
@@ -145,7 +146,7 @@ def training_rows() -> list[Row]:
     blocks = sampling.BlockBatches(
         tracks, sampling.report_schedule(2, size=2, step=1, epochs=6, repetitions=1)
     )
-    remixed = sampling.RemixBatches(tracks, sampling.Remix(epochs=6, steps=n_steps))
+    remixed = sampling.RemixBatches(tracks, sampling.Remix(epochs=9, steps=n_steps))
     adadelta = partial(keras.optimizers.Adadelta, 0.01, rho=0.95, epsilon=1.0)
     ours = [
         row["seconds"] / row["steps"]
@@ -156,7 +157,7 @@ def training_rows() -> list[Row]:
     targets = np.concatenate([remixed.read(0, i) for i in range(5)])
     mixtures = targets.sum(axis=-1)
     theirs = []
-    for _ in range(4):
+    for _ in range(9):
         started = time.perf_counter()
         model.fit(mixtures, targets, batch_size=BATCH, verbose=0)
         theirs.append((time.perf_counter() - started) / 5)
@@ -201,7 +202,7 @@ def song_rows(machine: dict, seconds: float, folder: Path) -> list[Row]:
             "mono, 5": lambda: command_line("experiment3", 5),
             "report": lambda: report(path, folder),
         },
-        repeats=3,
+        repeats=5,
     )
     length = f"{seconds / 60:g} min of stereo"
     rows = [
@@ -396,7 +397,7 @@ def evaluation_rows(machine: dict) -> list[Row]:
         assert exact < 1e-9, exact
         functions["windowed"] = lambda: bsseval.windowed_sdr(true, estimates, window=RATE)
         functions["full"] = lambda: bsseval.scores(true, estimates, window=RATE, hop=RATE)
-    times = alternate(functions, repeats=2)
+    times = alternate(functions, repeats=5)
 
     def bandwidth(key, arrays):
         size = sum(array.nbytes for array in arrays)
@@ -426,7 +427,7 @@ def evaluation_rows(machine: dict) -> list[Row]:
         with threadpoolctl.threadpool_limits(1):
             score(n_jobs=1)
 
-    parallel = alternate({"one": one_core, "all": lambda: score(n_jobs=-1)}, repeats=2)
+    parallel = alternate({"one": one_core, "all": lambda: score(n_jobs=-1)}, repeats=3)
     rows.append(
         against("evaluation", f"4 songs by museval on {cores} cores", parallel["all"],
                 parallel["one"], "one core", 0.8 * cores, limit=f"{cores} times",

@@ -36,6 +36,8 @@ _STRETCH = 512 * HOP
 """Samples separated at once, in one thread: 3 s."""
 _ROWS = 100
 """Frames drawn at once: what fits a cache."""
+_FRAMES = 5
+"""Frames unfolded at once: of more, the band matrix holds mostly zeros."""
 _KEPT = 31 << 20
 """Bytes, just below the 32 MiB up to which glibc learns from what is freed."""
 
@@ -364,17 +366,12 @@ def mean_masks(
     count = np.zeros((n_blocks, hop, 1), np.float32)
     for k, stride in enumerate(strides):
         count[k : k + n_contexts, : stride.stop - stride.start] += weights[stride, np.newaxis]
-    timbres = [
-        network.unfold(pairs, patterns, stride.start, stride.stop).reshape(
-            n_sources, n_contexts, stride.stop - stride.start, -1
-        )
-        for stride in strides
-    ]
+    timbres = [_unfold(pairs, patterns, stride) for stride in strides]
     total = np.zeros((n_sources, n_blocks, hop, math.prod(magnitudes.shape[1:])), np.float32)
     step = max(1, _ROWS // hop)
     for first in range(0, n_contexts, step):
         for k, (stride, timbre) in enumerate(zip(strides, timbres, strict=True)):
-            part = timbre[:, first : first + step]
+            part = timbre[:, first : first + step]  # (n_sources, contexts, frames, 50)
             blocks = slice(k + first, k + first + part.shape[1])
             frames = slice(part.shape[2])
             drawn = network.draw(pairs, part.reshape(n_sources, -1, part.shape[-1]))
@@ -383,6 +380,18 @@ def mean_masks(
             total[:, blocks, frames] += shares.reshape(*part.shape[:3], -1)
     shape = (n_sources, n_blocks * hop, *magnitudes.shape[1:])
     return total.reshape(shape)[:, :n_frames]
+
+
+def _unfold(pairs: dict, patterns: np.ndarray, stride: slice) -> np.ndarray:
+    """Unfold some frames into (n_sources, n_contexts, frames, 50)."""
+    shape = (*patterns.shape[:2], -1, pairs["timbre"][0].shape[1])
+    starts = range(stride.start, stride.stop, _FRAMES)
+    stops = (min(start + _FRAMES, stride.stop) for start in starts)
+    pieces = [
+        network.unfold(pairs, patterns, start, stop).reshape(shape)
+        for start, stop in zip(starts, stops, strict=True)
+    ]
+    return np.concatenate(pieces, axis=2)
 
 
 def separate_report(
