@@ -1,7 +1,7 @@
-"""Masks that know the truth: how far masking could go with a perfect network.
+"""Masks that know the truth: what to hold a network's masks to.
 
-Both are computed from the true sources' spectra. What they lose is what no mask on the mixture's
-magnitude can win: the sources' own phase.
+Both are computed from the magnitudes of the true sources. Neither is the best of all masks, which
+the phases of the sources would have to tell (chapter "Masks" of the book derives it).
 """
 
 from __future__ import annotations
