@@ -668,16 +668,16 @@ def compare_with_card(evaluation: Evaluation, card: dict) -> tuple[int, float]:
     Returns
     -------
     n_songs : int
-        Songs that both have, in the same mode and with the same hop.
+        Songs that both have, in the same mode and, as whole songs, with the same hop.
     apart : float
         The largest difference of a score of theirs [dB]: infinite where one has a score and the
         other none; 0 where there are no songs.
     """
     kept = card["scores"].get(evaluation.mode, {})
     scores = evaluation.as_dict()
-    if kept.get("hop") != evaluation.hop:
+    if evaluation.mode == "song" and kept.get("hop") != evaluation.hop:
         return 0, 0.0
-    by_name = {song["name"]: song for song in kept["songs"]}
+    by_name = {song["name"]: song for song in kept.get("songs", [])}
     pairs = [(song, by_name[song["name"]]) for song in scores["songs"] if song["name"] in by_name]
     apart = 0.0
     for ours, theirs in pairs:

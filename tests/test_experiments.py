@@ -189,7 +189,11 @@ def test_scores_are_compared_with_those_of_the_card():
     strange = experiments.Evaluation("song", 5, [experiments.SongScores("c", values, values)])
     assert experiments.compare_with_card(strange, card) == (0, 0.0)
     assert experiments.compare_with_card(experiments.Evaluation("song", 1, songs), card)[0] == 0
-    assert experiments.compare_with_card(experiments.Evaluation("report", 5, songs), card)[0] == 0
+    report = experiments.Evaluation("report", 1, songs)
+    assert experiments.compare_with_card(report, card)[0] == 0
+    # The report's procedure knows no hop.
+    card["scores"]["report"] = experiments.Evaluation("report", 5, songs).as_dict()
+    assert experiments.compare_with_card(report, card) == (2, 0.0)
 
 
 @pytest.mark.parametrize("name", parameters.list_models())
