@@ -26,12 +26,13 @@ import threadpoolctl
 
 from benchmarks import measure
 from benchmarks.measure import ROOT, Row, against, alternate, median, within
-from sepkit import audio, cli, datasets, experiments, metrics, network, separation, spectral
-from sepkit.spectral import CONTEXT
+from sepkit import audio, cli, datasets, metrics, network, separation, stft
+from sepkit.study import experiments
+from sepkit.stft import CONTEXT
 
 RESULTS = ROOT / "benchmarks" / "results.json"
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
-RATE = datasets.RATE
+RATE = tracks.RATE
 BURST = 10
 """Batches timed together."""
 KEEP = 0.8
@@ -46,13 +47,13 @@ def noise(seconds: float, channels: int = 2, seed: int = 0) -> np.ndarray:
 
 def noise_stems(seconds: float, seed: int) -> dict[str, np.ndarray]:
     """Make four sources of noise."""
-    return {s: noise(seconds, seed=4 * seed + i) for i, s in enumerate(datasets.SOURCES)}
+    return {s: noise(seconds, seed=4 * seed + i) for i, s in enumerate(tracks.SOURCES)}
 
 
-def noise_tracks(count: int, seconds: float) -> list[datasets.Track]:
+def noise_tracks(count: int, seconds: float) -> list[tracks.Track]:
     """Make songs of noise."""
     return [
-        datasets.Track(f"noise {i}", "noise", "MIT", RATE, partial(noise_stems, seconds, i))
+        tracks.Track(f"noise {i}", "noise", "MIT", RATE, partial(noise_stems, seconds, i))
         for i in range(count)
     ]
 
@@ -90,10 +91,10 @@ def network_rows(machine: dict, seconds: float) -> list[Row]:
 
     from benchmarks.baselines import BATCH, convolutional_masks
 
-    values = separation.load_parameters("experiment1")
-    pairs = network.matrices(values)
+    values = separation.resolve_weights("experiment1")
+    pairs = network.prepare(values)
     convolutional = tf.function(convolutional_masks(values), reduce_retracing=True)
-    spectra = spectral.frames_transform(spectral.segments(noise(seconds, 1)))
+    spectra = stft.transform_frames(stft.split_segments(noise(seconds, 1)))
     magnitudes = np.abs(spectra[: len(spectra) // BATCH * BATCH])
     stft = np.stack([magnitudes, np.zeros_like(magnitudes)], axis=-1)
     song = magnitudes.reshape(-1, *magnitudes.shape[2:])
@@ -155,15 +156,15 @@ def training_rows() -> list[Row]:
     import keras
 
     from benchmarks.baselines import BATCH, report_training
-    from sepkit import sampling, training
+    from sepkit import batches, training
     from sepkit.model import build_model
 
     n_steps = 20
     tracks = noise_tracks(2, 30)
-    blocks = sampling.BlockBatches(
-        tracks, sampling.report_schedule(2, size=2, step=1, epochs=6, repetitions=1)
+    blocks = batches.BlockBatches(
+        tracks, batches.report_schedule(2, size=2, step=1, epochs=6, repetitions=1)
     )
-    remixed = sampling.RemixBatches(tracks, sampling.Remix(epochs=9, steps=n_steps))
+    remixed = remix.RemixBatches(tracks, remix.Remix(epochs=9, steps=n_steps))
     adadelta = partial(keras.optimizers.Adadelta, 0.01, rho=0.95, epsilon=1.0)
     ours = [
         row["seconds"] / row["steps"]
@@ -185,7 +186,7 @@ def training_rows() -> list[Row]:
 
     for name, batches in (("the report's", blocks), ("remixed", remixed)):
         count = batches.count(0)
-        epoch = alternate({"read": lambda b=batches: list(training.read_ahead(b, 0))})["read"]
+        epoch = alternate({"read": lambda b=batches: list(training.prefetch(b, 0))})["read"]
         each = [seconds / count for seconds in epoch]
         rows.append(
             Row("training", f"examples a second, {name} batches", BATCH / median(each), "1/s",
@@ -210,7 +211,7 @@ def song_rows(machine: dict, seconds: float, folder: Path) -> list[Row]:
             )
         assert code == 0
 
-    report = ReportProcedure(separation.load_parameters("experiment2"))
+    report = ReportProcedure(separation.resolve_weights("experiment2"))
     times = alternate(
         {
             "25": lambda: command_line("experiment2", 25),
@@ -234,7 +235,7 @@ def song_rows(machine: dict, seconds: float, folder: Path) -> list[Row]:
     ]  # fmt: skip
 
     # What cannot be left out, alone: the same products; and the same transforms.
-    pairs = network.matrices(separation.load_parameters("experiment3"))
+    pairs = network.prepare(separation.resolve_weights("experiment3"))
     for hop in (25, 5):
         stretches = list(separation._stretches([noise(10)], 2, pairs, hop))
         window, frames, size = stretches[1]
@@ -245,13 +246,13 @@ def song_rows(machine: dict, seconds: float, folder: Path) -> list[Row]:
         )
         count = math.ceil(seconds * RATE / size)
         # Both channels there, three of four stems of each back.
-        n_frames = (len(window) - spectral.FRAME) // spectral.HOP + 1
+        n_frames = (len(window) - stft.FRAME_LENGTH) // stft.HOP_LENGTH + 1
         n_masked = len(range(*frames.indices(n_frames)))
         alone = alternate(
             {
                 "products": measure.bare_products(shapes, count),
                 "transforms": measure.bare_transforms(
-                    2 * n_frames, 6 * n_masked, spectral.FRAME, count
+                    2 * n_frames, 6 * n_masked, stft.FRAME_LENGTH, count
                 ),
             },
             repeats=3,
@@ -341,7 +342,7 @@ from sepkit import separation
 seconds, second = int(sys.argv[1]), np.random.default_rng(0).standard_normal((44100, 2), np.float32)
 blocks = (0.1 * second for _ in range(seconds))
 started, n = time.perf_counter(), 0
-for stems in separation.separate_blocks(blocks, 44100, 2):
+for stems in separation.separate_stream(blocks, 44100, 2):
     n += stems.shape[1]
 assert n == 44100 * seconds
 took = time.perf_counter() - started
@@ -437,7 +438,7 @@ def evaluation_rows(machine: dict) -> list[Row]:
         ]  # fmt: skip
 
     tracks = noise_tracks(4, 5.0)
-    score = partial(experiments.evaluate, "experiment3", tracks, measures=("report", "museval"))
+    score = partial(evaluation.evaluate, "experiment3", tracks, measures=("report", "museval"))
     cores = os.cpu_count() or 1
 
     def one_core():
@@ -520,13 +521,13 @@ def main() -> int:
     if not options.only:
         results = {
             "date": date.today().isoformat(),
-            "commit": experiments.describe_commit(),
+            "commit": cards.describe_commit(),
             "machine": machine,
             "versions": measure.versions(),
             "rows": rows,
             "growth": points,
         }
-        experiments.write_json(results, RESULTS)
+        files.write_json(results, RESULTS)
         print(RESULTS.relative_to(ROOT))
     for line in fallen:
         print(f"SLOWER THAN COMMITTED: {line}", file=sys.stderr)

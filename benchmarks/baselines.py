@@ -8,10 +8,10 @@ import scipy.signal
 import tensorflow as tf
 from keras import layers, ops
 
-from sepkit.datasets import SOURCES
+from sepkit.tracks import SOURCES
 from sepkit.losses import report_loss
 from sepkit.model import report_network, set_parameters
-from sepkit.spectral import FRAME, HOP, SEGMENT
+from sepkit.stft import FRAME_LENGTH, HOP_LENGTH, SEGMENT_LENGTH
 
 BATCH = 32
 
@@ -27,7 +27,7 @@ def convolutional_masks(values) -> keras.Model:
 
 def magnitude_and_phase(segments: tf.Tensor) -> tf.Tensor:
     """Transform (n, 7168, channels) to the report's input (n, 25, 513, channels, 2)."""
-    spectra = tf.signal.stft(tf.transpose(segments, (0, 2, 1)), FRAME, HOP, FRAME)
+    spectra = tf.signal.stft(tf.transpose(segments, (0, 2, 1)), FRAME_LENGTH, HOP_LENGTH, FRAME_LENGTH)
     spectra = tf.transpose(spectra, (0, 2, 3, 1))
     return tf.stack([tf.abs(spectra), tf.math.angle(spectra)], axis=-1)
 
@@ -43,7 +43,7 @@ class ReportProcedure:
     def __call__(self, path, folder) -> None:
         """Separate a file of two channels, or the left channel, into a folder."""
         audio, rate = tf.audio.decode_wav(tf.io.read_file(str(path)), self.channels)
-        segments = tf.signal.frame(audio, SEGMENT, SEGMENT, pad_end=True, axis=0)
+        segments = tf.signal.frame(audio, SEGMENT_LENGTH, SEGMENT_LENGTH, pad_end=True, axis=0)
         stft = magnitude_and_phase(segments)
         stft = stft[: len(stft) // BATCH * BATCH]
         estimates = self.model.predict(stft, batch_size=BATCH, verbose=0)
@@ -55,7 +55,7 @@ class ReportProcedure:
 
 def report_training() -> keras.Model:
     """Build the report's graph with its STFT before it, compiled as there."""
-    mixture = keras.Input((SEGMENT, 1), batch_size=BATCH)
+    mixture = keras.Input((SEGMENT_LENGTH, 1), batch_size=BATCH)
     stft = layers.Lambda(magnitude_and_phase, output_shape=(25, 513, 1, 2))(mixture)
     model = keras.Model(mixture, report_network(batch_size=BATCH)(stft))
     model.compile(keras.optimizers.Adadelta(0.01, rho=0.95, epsilon=1.0), loss=report_loss)

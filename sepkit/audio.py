@@ -19,7 +19,7 @@ import soundfile
 import soxr
 
 from sepkit.errors import AudioError, ParameterError
-from sepkit.files import written_whole
+from sepkit.files import atomic_write
 
 BLOCK = 1 << 18
 """Samples read or written at once: 6 s at 44.1 kHz."""
@@ -188,10 +188,10 @@ def resample(audio: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
     if rate_in == rate_out:
         return audio
     n_samples = -(-len(audio) * rate_out // rate_in)
-    return fit_length(soxr.resample(audio, rate_in, rate_out), n_samples)
+    return fix_length(soxr.resample(audio, rate_in, rate_out), n_samples)
 
 
-def fit_length(audio: np.ndarray, n_samples: int) -> np.ndarray:
+def fix_length(audio: np.ndarray, n_samples: int) -> np.ndarray:
     """Cut a sound, or pad it with zeros, to a length.
 
     Parameters
@@ -368,7 +368,7 @@ def writer(path: str | os.PathLike, rate: int, n_channels: int) -> Iterator[soun
     container, encoding = FORMATS[path.suffix.lower()]
     try:
         with (
-            written_whole(path) as beside,
+            atomic_write(path) as beside,
             soundfile.SoundFile(
                 str(beside), "w", rate, n_channels, encoding, format=container
             ) as file,

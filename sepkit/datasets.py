@@ -93,7 +93,7 @@ class Track:
             raise ParameterError(f"excerpt from {start} to {stop} s: give 0 <= start < stop")
         return replace(self, reader=partial(_cut, self.reader, first, last))
 
-    def down_mix(self) -> Track:
+    def to_mono(self) -> Track:
         """Mix the channels down to one.
 
         Returns
@@ -506,7 +506,7 @@ def _fetch_open(song: dict) -> Stems:
     n_samples = max(len(part) for stems in parts.values() for part in stems)
     return {
         source: np.float32(song["gain"])
-        * np.sum([audio.fit_length(part, n_samples) for part in parts[source]], axis=0)
+        * np.sum([audio.fix_length(part, n_samples) for part in parts[source]], axis=0)
         for source in SOURCES
     }
 
@@ -549,6 +549,6 @@ def band_songs(n: int, seed: int = 0) -> list[Track]:
 
 
 def _render_band(seed: int, i: int) -> Stems:
-    from sepkit import band
+    from sepkit.study import band
 
     return band.render(band.compose(seed, i))

@@ -9,11 +9,11 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 
-from sepkit import network, parameters
+from sepkit import network, weights
 from sepkit.datasets import SOURCES
 from sepkit.errors import MissingPackageError, ModelError
-from sepkit.parameters import REPORT_SIZES, Sizes
-from sepkit.spectral import CONTEXT, FRAME, HOP, N_BINS
+from sepkit.weights import REPORT_SIZES, Sizes
+from sepkit.stft import CONTEXT, FRAME_LENGTH, HOP_LENGTH, N_BINS
 
 try:
     import keras
@@ -63,7 +63,7 @@ def _other_as_bass(values: dict) -> dict:
 
 def _small_input(values: dict) -> dict:
     name = "vertical_convolution/kernel"
-    return values | {name: values[name] * (0.3 / FRAME**0.5)}
+    return values | {name: values[name] * (0.3 / FRAME_LENGTH**0.5)}
 
 
 TIES = {
@@ -89,7 +89,7 @@ class MaskNetwork(layers.Layer):
         Sources to tell apart.
     channels : int
         Channels of the input.
-    sizes : sepkit.parameters.Sizes
+    sizes : sepkit.weights.Sizes
         How large the layers are.
     seed : int
         Seed of the first values.
@@ -114,7 +114,7 @@ class MaskNetwork(layers.Layer):
         sizes = sizes if isinstance(sizes, Sizes) else Sizes(**sizes)
         self.sources, self.channels, self.sizes, self.seed = tuple(sources), channels, sizes, seed
         self.tie = tie
-        values = parameters.initialize(
+        values = weights.initialize(
             channels=channels, n_sources=len(sources), sizes=sizes, seed=seed
         )
         follows = TIES[tie].follows
@@ -149,7 +149,7 @@ class MaskNetwork(layers.Layer):
         Returns
         -------
         dict of str to tensor
-            The network (`sepkit.parameters`), its arrays tied.
+            The network (`sepkit.weights`), its arrays tied.
         """
         values = {name: variable.value for name, variable in self.parameters.items()}
         return TIES[self.tie].apply(values)
@@ -195,7 +195,7 @@ def build_model(
         Sources to tell apart.
     channels : int
         Channels of the input.
-    sizes : sepkit.parameters.Sizes
+    sizes : sepkit.weights.Sizes
         How large the layers are.
     seed : int
         Seed of the first values.
@@ -235,18 +235,18 @@ def get_parameters(model: keras.Model) -> dict:
     Returns
     -------
     dict of str to ndarray, float32
-        The network (`sepkit.parameters`).
+        The network (`sepkit.weights`).
     """
     for layer in model.layers:
         if isinstance(layer, MaskNetwork):
             return {n: ops.convert_to_numpy(v) for n, v in layer.values().items()}
     sources = _report_sources(model)
-    names = [*parameters.ENCODER, *(f"{n}_{s}" for s in sources for n in parameters.DECODER)]
+    names = [*weights.ENCODER, *(f"{n}_{s}" for s in sources for n in weights.DECODER)]
     pairs = {name: tuple(model.get_layer(name).get_weights()) for name in names}
-    return parameters.from_report(pairs, sources=sources)
+    return weights.from_report(pairs, sources=sources)
 
 
-def set_parameters(model: keras.Model, values: parameters.Parameters) -> None:
+def set_parameters(model: keras.Model, values: weights.Parameters) -> None:
     """Put arrays into a model, in either form.
 
     Parameters
@@ -254,7 +254,7 @@ def set_parameters(model: keras.Model, values: parameters.Parameters) -> None:
     model : keras.Model
         Of `build_model` or `report_network`.
     values : dict of str to ndarray
-        The network (`sepkit.parameters`).
+        The network (`sepkit.weights`).
 
     Raises
     ------
@@ -262,7 +262,7 @@ def set_parameters(model: keras.Model, values: parameters.Parameters) -> None:
         When their shapes do not fit the model.
     """
     have = get_parameters(model)
-    parameters.dimensions(values)
+    weights.check_shapes(values)
     for name, value in values.items():
         if value.shape != have[name].shape:
             raise ModelError(
@@ -275,7 +275,7 @@ def set_parameters(model: keras.Model, values: parameters.Parameters) -> None:
                 variable.assign(values[name])
             return
     sources = _report_sources(model)
-    for name, pair in parameters.to_report(values, sources=sources).items():
+    for name, pair in weights.to_report(values, sources=sources).items():
         model.get_layer(name).set_weights(pair)
 
 
@@ -305,12 +305,12 @@ def load_model(name: str | os.PathLike) -> keras.Model:
     ModelError
         When the model is unknown or its file does not fit.
     """
-    values = parameters.load(parameters.find(name))
-    channels, n_sources = parameters.dimensions(values)
+    values = weights.load(weights.find_weights(name))
+    channels, n_sources = weights.check_shapes(values)
     model = build_model(
-        sources=parameters.source_names(n_sources),
+        sources=weights.source_names(n_sources),
         channels=channels,
-        sizes=parameters.layer_sizes(values),
+        sizes=weights.infer_sizes(values),
     )
     set_parameters(model, values)
     return model
@@ -393,10 +393,10 @@ def _segment_waveform(spectrum):
     spectrum = tf.transpose(spectrum, (0, 3, 1, 2, 4))
     waveform = tf.signal.inverse_stft(
         tf.complex(spectrum[..., 0], spectrum[..., 1]),
-        FRAME,
-        HOP,
-        FRAME,
-        window_fn=tf.signal.inverse_stft_window_fn(HOP),
+        FRAME_LENGTH,
+        HOP_LENGTH,
+        FRAME_LENGTH,
+        window_fn=tf.signal.inverse_stft_window_fn(HOP_LENGTH),
     )
-    n_samples = HOP * (spectrum.shape[2] - 1) + FRAME
+    n_samples = HOP_LENGTH * (spectrum.shape[2] - 1) + FRAME_LENGTH
     return tf.transpose(tf.ensure_shape(waveform, (*waveform.shape[:-1], n_samples)), (0, 2, 1))

@@ -7,7 +7,7 @@ transposes. `sepkit.model.report_network` holds the convolutional form to compar
 
 `matrices` lays the parameters out for these products; `timbre`, `bottleneck`, `decode` and
 `normalize` are the steps, and `masks` is all of them. What overlapping contexts of a song share
-is computed once by `song_bottleneck`; `spread`, `unfold` and `draw` are `decode` in its parts.
+is computed once by `encode_song`; `spread`, `unfold` and `draw` are `decode` in its parts.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from types import ModuleType
 
 import numpy as np
 
-from sepkit.parameters import DECODER, ENCODER, Parameters, layer_sizes
-from sepkit.spectral import CONTEXT, N_BINS
+from sepkit.weights import DECODER, ENCODER, Parameters, infer_sizes
+from sepkit.stft import CONTEXT, N_BINS
 
 SQUARABLE = 1e-18
 """The least sum whose square, by which XLA divides in the derivative, is a normal float32."""
@@ -43,7 +43,7 @@ def namespace(array) -> ModuleType:
     return keras.ops
 
 
-def band_matrix(kernel, *, context: int = CONTEXT):
+def convolution_matrix(kernel, *, context: int = CONTEXT):
     """Write a convolution along the frames of a context as one matrix.
 
     Parameters
@@ -74,7 +74,7 @@ def matrices(parameters: Parameters) -> dict:
     Parameters
     ----------
     parameters : dict of str to array
-        The network (`sepkit.parameters`), with c channels and S sources.
+        The network (`sepkit.weights`), with c channels and S sources.
 
     Returns
     -------
@@ -87,12 +87,12 @@ def matrices(parameters: Parameters) -> dict:
     bias = {layer: parameters[f"{layer}/bias"] for layer in (*ENCODER, *DECODER)}
     xp = namespace(kernel["global_dense"])
     n_sources, _, channels, n_timbres = kernel["vertical_deconvolution"].shape
-    sizes = layer_sizes(parameters)
+    sizes = infer_sizes(parameters)
     context = sizes.context
     n_inputs = N_BINS * channels
     vertical = xp.reshape(kernel["vertical_deconvolution"], (n_sources, n_inputs, n_timbres))
     unfold = [
-        band_matrix(kernel["horizontal_deconvolution"][i], context=context)
+        convolution_matrix(kernel["horizontal_deconvolution"][i], context=context)
         for i in range(n_sources)
     ]
     return {
@@ -105,7 +105,7 @@ def matrices(parameters: Parameters) -> dict:
             bias["horizontal_convolution"],
         ),
         "patterns": (
-            xp.transpose(band_matrix(kernel["horizontal_convolution"], context=context), (1, 0)),
+            xp.transpose(convolution_matrix(kernel["horizontal_convolution"], context=context), (1, 0)),
             xp.tile(bias["horizontal_convolution"], (sizes.n_positions,)),
         ),
         "shared": (kernel["global_dense"], bias["global_dense"]),
@@ -184,7 +184,7 @@ def bottleneck(pairs: dict, timbres):
     return xp.maximum(_affine(pairs["shared"], _affine(pairs["patterns"], flat)), 0.0)
 
 
-def song_bottleneck(pairs: dict, timbres: np.ndarray, hop: int) -> np.ndarray:
+def encode_song(pairs: dict, timbres: np.ndarray, hop: int) -> np.ndarray:
     """Sum up all contexts of a song, with the horizontal convolution once a frame.
 
     Parameters
@@ -315,7 +315,7 @@ def normalize(drawn):
         so near to it that float32 cannot square the sum, as the derivative has to.
     """
     if isinstance(drawn, np.ndarray):
-        return share_out(drawn.copy())
+        return normalize_in_place(drawn.copy())
     xp = namespace(drawn)
     total = xp.sum(drawn, axis=0)
     silent = total < SQUARABLE
@@ -324,7 +324,7 @@ def normalize(drawn):
     return xp.where(silent, xp.full_like(drawn, 1.0 / drawn.shape[0]), share)
 
 
-def share_out(drawn: np.ndarray, whole: np.ndarray | float = 1.0) -> np.ndarray:
+def normalize_in_place(drawn: np.ndarray, whole: np.ndarray | float = 1.0) -> np.ndarray:
     """Do in place what `normalize` does: half of the time, which goes to memory.
 
     Parameters

@@ -21,18 +21,18 @@ import soxr
 import threadpoolctl
 
 from sepkit import audio as audio_files
-from sepkit import network, parameters, spectral
+from sepkit import network, stft, weights
 from sepkit.datasets import RATE
 from sepkit.errors import AudioError, ParameterError
-from sepkit.spectral import EDGE, HOP
+from sepkit.stft import EDGE_LENGTH, HOP_LENGTH
 
-HOP_CONTEXTS = 5
+DEFAULT_HOP = 5
 """Frames between contexts unless said otherwise: five contexts see each frame."""
 
 REPORT_BATCH = 32
 """Segments that the report's network takes at once."""
 
-_STRETCH = 512 * HOP
+_STRETCH = 512 * HOP_LENGTH
 """Samples separated at once, in one thread: 3 s."""
 _ROWS = 100
 """Frames drawn at once: what fits a cache."""
@@ -41,7 +41,7 @@ _FRAMES = 5
 _KEPT = 31 << 20
 """Bytes, just below the 32 MiB up to which glibc learns from what is freed."""
 
-Model = str | os.PathLike | parameters.Parameters
+Model = str | os.PathLike | weights.Parameters
 
 
 def separate(
@@ -49,7 +49,7 @@ def separate(
     rate: int,
     *,
     model: Model = "experiment3",
-    hop: int = HOP_CONTEXTS,
+    hop: int = DEFAULT_HOP,
     mode: str = "song",
     pad: bool = False,
 ) -> dict[str, np.ndarray]:
@@ -103,7 +103,7 @@ def separate(
         stems = separate_report(song, rate, model=model, pad=pad)
     else:
         raise ParameterError(f"mode {mode!r}: unknown; use song or report")
-    names = parameters.source_names(len(stems))
+    names = weights.source_names(len(stems))
     shape = (-1,) if np.ndim(audio) == 1 else (-1, song.shape[1])
     return {name: stem.reshape(shape) for name, stem in zip(names, stems, strict=True)}
 
@@ -125,7 +125,7 @@ def _check_audio(audio: np.ndarray, rate: int) -> np.ndarray:
     return song
 
 
-def load_parameters(model: Model) -> parameters.Parameters:
+def resolve_weights(model: Model) -> weights.Parameters:
     """Get the arrays of a model however it is named.
 
     Parameters
@@ -144,12 +144,12 @@ def load_parameters(model: Model) -> parameters.Parameters:
         When the model is unknown or does not fit.
     """
     if isinstance(model, str | os.PathLike):
-        return parameters.load(parameters.find(model))
+        return weights.load(weights.find_weights(model))
     if not isinstance(model, dict):
         from sepkit.model import get_parameters
 
         model = get_parameters(model)
-    parameters.dimensions(model)
+    weights.check_shapes(model)
     return model
 
 
@@ -159,7 +159,7 @@ def separate_blocks(
     n_channels: int,
     *,
     model: Model = "experiment3",
-    hop: int = HOP_CONTEXTS,
+    hop: int = DEFAULT_HOP,
 ) -> Iterator[np.ndarray]:
     """Take a song apart that comes, and goes, block by block.
 
@@ -181,13 +181,13 @@ def separate_blocks(
     ndarray of shape (4, m, n_channels), float32
         The stems; in all, as many samples as the song has, and with its sum.
     """
-    values = load_parameters(model)
-    channels, _ = parameters.dimensions(values)
-    context = parameters.layer_sizes(values).context
+    values = resolve_weights(model)
+    channels, _ = weights.check_shapes(values)
+    context = weights.infer_sizes(values).context
     if hop not in range(1, context + 1):
         raise ParameterError(f"hop {hop}: give 1 to {context} frames")
     _check_channels(channels, n_channels)
-    pairs = network.matrices(values)
+    pairs = network.prepare(values)
     if rate == RATE:
         yield from _separate_stream(blocks, n_channels, pairs, channels, hop)
         return
@@ -205,10 +205,10 @@ def separate_blocks(
 
     n_sources = pairs["draw"][0].shape[0]
     back = soxr.ResampleStream(RATE, rate, n_sources * n_channels, dtype="float32")
-    other = parameters.source_names(n_sources).index("other") if n_sources == 4 else -1
+    other = weights.source_names(n_sources).index("other") if n_sources == 4 else -1
 
     def complete(flat: np.ndarray, song: np.ndarray) -> np.ndarray:
-        flat = audio_files.fit_length(flat, len(song))
+        flat = audio_files.fix_length(flat, len(song))
         stems = flat.reshape(len(flat), n_sources, n_channels).transpose(1, 0, 2).copy()
         stems[other] += song - stems.sum(axis=0)
         return stems
@@ -266,7 +266,7 @@ def _stretches(
     """
     context = network.context_length(pairs)
     # How far the samples around go, at most.
-    reach = HOP * 2 * context + EDGE
+    reach = HOP_LENGTH * 2 * context + EDGE_LENGTH
     held = np.zeros((0, n_channels), np.float32)
     held_from = start = 0
     for block in chain(blocks, [None]):
@@ -276,15 +276,15 @@ def _stretches(
         end = held_from + len(held)
         while start < end and (last or start + _STRETCH + reach <= end):
             stop = min(start + _STRETCH, end)
-            first, behind = start // HOP, -(-stop // HOP) + 3
+            first, behind = start // HOP_LENGTH, -(-stop // HOP_LENGTH) + 3
             first_context = max(0, -(-(first - context + 1) // hop)) * hop
             last_context = (behind - 1) // hop * hop
             if last:
-                n_after_first = -(-(spectral.count_frames(end) - context) // hop)
+                n_after_first = -(-(stft.count_frames(end) - context) // hop)
                 last_context = min(last_context, max(0, n_after_first) * hop)
 
-            begin = HOP * first_context - EDGE - held_from
-            finish = HOP * (last_context + context + 3) - EDGE - held_from
+            begin = HOP_LENGTH * first_context - EDGE_LENGTH - held_from
+            finish = HOP_LENGTH * (last_context + context + 3) - EDGE_LENGTH - held_from
             window = held[max(0, begin) : max(0, finish)]
             window = np.pad(window, [(max(0, -begin), max(0, finish - len(held))), (0, 0)])
             yield window, slice(first - first_context, behind - first_context), stop - start
@@ -297,17 +297,17 @@ def _separate_stretch(
     window: np.ndarray, frames: slice, length: int, pairs: dict, channels: int, hop: int
 ) -> np.ndarray:
     """Separate one of `_stretches`."""
-    spectrum = spectral.frames_transform(window)
+    spectrum = stft.transform_frames(window)
     n_sources, n_channels = len(pairs["draw"][0]), window.shape[1]
     stems = np.empty((n_sources, length, n_channels), np.float32)
     for group in _groups(channels, n_channels):
         part = spectrum[..., group]
         masks = _group_masks(pairs, np.abs(part), channels, hop)
         for mask, stem in zip(masks[:-1], stems, strict=False):
-            estimate = spectral.frames_inverse(mask[frames] * part[frames])
-            stem[:, group] = estimate[EDGE : EDGE + length]
+            estimate = stft.invert_frames(mask[frames] * part[frames])
+            stem[:, group] = estimate[EDGE_LENGTH : EDGE_LENGTH + length]
     # Masks sum to 1: the last stem is what the others leave, without an inverse of its own.
-    start = HOP * frames.start + EDGE
+    start = HOP_LENGTH * frames.start + EDGE_LENGTH
     np.subtract(window[start : start + length], stems[:-1].sum(axis=0), out=stems[-1])
     return stems
 
@@ -335,7 +335,7 @@ def mean_masks(
     Parameters
     ----------
     pairs : dict
-        The network's `sepkit.network.matrices`.
+        The network's `sepkit.network.prepare`.
     magnitudes : ndarray of shape (n_frames, 513, n_channels), float32
         Magnitudes of the mixture.
     hop : int
@@ -356,8 +356,8 @@ def mean_masks(
     if missing:
         # Silence after the end is silence for the network too, hence before its first layer.
         magnitudes = np.pad(magnitudes, [(0, missing), (0, 0), (0, 0)])
-    shared = network.song_bottleneck(pairs, network.timbre(pairs, magnitudes), hop)
-    patterns = network.spread(pairs, shared)
+    shared = network.encode_song(pairs, network.vertical_convolution(pairs, magnitudes), hop)
+    patterns = network.decoder_dense(pairs, shared)
 
     n_sources, n_contexts, _ = patterns.shape
     n_blocks = n_contexts - 1 + -(-context // hop)
@@ -374,9 +374,9 @@ def mean_masks(
             part = timbre[:, first : first + step]  # (n_sources, contexts, frames, 50)
             blocks = slice(k + first, k + first + part.shape[1])
             frames = slice(part.shape[2])
-            drawn = network.draw(pairs, part.reshape(n_sources, -1, part.shape[-1]))
+            drawn = network.vertical_deconvolution(pairs, part.reshape(n_sources, -1, part.shape[-1]))
             share = weights[stride, np.newaxis] / count[blocks, frames]
-            shares = network.share_out(drawn, share.reshape(-1, 1))
+            shares = network.normalize_in_place(drawn, share.reshape(-1, 1))
             total[:, blocks, frames] += shares.reshape(*part.shape[:3], -1)
     shape = (n_sources, n_blocks * hop, *magnitudes.shape[1:])
     return total.reshape(shape)[:, :n_frames]
@@ -388,7 +388,7 @@ def _unfold(pairs: dict, patterns: np.ndarray, stride: slice) -> np.ndarray:
     starts = range(stride.start, stride.stop, _FRAMES)
     stops = (min(start + _FRAMES, stride.stop) for start in starts)
     pieces = [
-        network.unfold(pairs, patterns, start, stop).reshape(shape)
+        network.horizontal_deconvolution(pairs, patterns, start, stop).reshape(shape)
         for start, stop in zip(starts, stops, strict=True)
     ]
     return np.concatenate(pieces, axis=2)
@@ -426,13 +426,13 @@ def separate_report(
         When the song is shorter than 32 segments (5.2 s) and `pad` is not set.
     """
     song = _check_audio(audio, rate)
-    values = load_parameters(model)
-    channels, n_sources = parameters.dimensions(values)
+    values = resolve_weights(model)
+    channels, n_sources = weights.check_shapes(values)
     _check_channels(channels, song.shape[1])
-    pairs = network.matrices(values)
+    pairs = network.prepare(values)
     context = network.context_length(pairs)
-    length = HOP * (context + 3)
-    pieces = spectral.segments(audio_files.resample(song, rate, RATE), length=length)
+    length = HOP_LENGTH * (context + 3)
+    pieces = stft.split_segments(audio_files.resample(song, rate, RATE), length=length)
     n_kept = len(pieces) if pad else len(pieces) - len(pieces) % REPORT_BATCH
     if not n_kept:
         raise AudioError(
@@ -443,14 +443,14 @@ def separate_report(
     stems = np.empty(shape, np.float32)
     for start in range(0, n_kept, REPORT_BATCH):
         batch = slice(start, min(start + REPORT_BATCH, n_kept))
-        spectra = spectral.frames_transform(pieces[batch])
+        spectra = stft.transform_frames(pieces[batch])
         for group in _groups(channels, song.shape[1]):
             part = spectra[..., group]
             # One context a segment: a hop of a whole context.
             flat = np.abs(part).reshape(-1, *part.shape[2:])
             masks = _group_masks(pairs, flat, channels, context).reshape(n_sources, *part.shape)
             for mask, stem in zip(masks, stems, strict=True):
-                stem[batch, :, group] = spectral.frames_inverse(mask * part)
+                stem[batch, :, group] = stft.invert_frames(mask * part)
     stems = stems.reshape(n_sources, -1, song.shape[1])
     if rate != RATE:
         stems = np.stack([audio_files.resample(stem, RATE, rate) for stem in stems])

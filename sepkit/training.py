@@ -1,12 +1,14 @@
-"""Training: batches read ahead, a step compiled once, exact resume."""
+"""Training: the report's objective, a compiled step, checkpoints."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
@@ -14,19 +16,20 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from sepkit import network
-from sepkit.datasets import SOURCES
-from sepkit.errors import ModelError
-from sepkit.files import written_whole
+from sepkit.batches import Batches
+from sepkit.errors import ModelError, ParameterError
+from sepkit.files import atomic_write
 from sepkit.losses import report_loss
-from sepkit.sampling import Batches
-from sepkit.spectral import FRAME, REPORT_TRANSFORM, Transform
+from sepkit.stft import FRAME_LENGTH, REPORT_TRANSFORM, Transform
+
+Objective = Callable[[keras.Model, tf.Tensor], tf.Tensor]
+"""From a model and true sources (batch, 4, 7168, channels) to the scalar to minimise."""
 
 
-def separate_segments(
+def separate_batch(
     model: keras.Model, mixtures: tf.Tensor, *, transform: Transform = REPORT_TRANSFORM
 ) -> tf.Tensor:
-    """Separate segments the report's way, each alone, differentiably.
+    """Separate segments as the report does, each alone, differentiably.
 
     Parameters
     ----------
@@ -34,84 +37,85 @@ def separate_segments(
         From magnitudes to masks.
     mixtures : tensor of shape (batch, 7168, channels), float32
         Segments of the mixture.
-    transform : sepkit.spectral.Transform
+    transform : sepkit.stft.Transform
         The STFT; the report's by default.
 
     Returns
     -------
-    tensor of shape (batch, 7168, channels, n_sources), float32
-        Estimated segments, faded over 768 samples (1024 less the hop) at either end.
+    tensor of shape (batch, n_sources, 7168, channels), float32
+        Estimated segments, faded over 768 samples (1024 less the hop length) at either end.
     """
-    spectrum = _stft(tf.transpose(mixtures, (0, 2, 1)), transform)
+    spectrum = stft_segments(tf.transpose(mixtures, (0, 2, 1)), transform)
     masks = model(tf.transpose(tf.abs(spectrum), (0, 2, 3, 1)), training=True)
-    return _resynthesize(masks, spectrum, transform)
+    return resynthesize(masks, spectrum, transform)
 
 
-def _resynthesize(masks: tf.Tensor, spectrum: tf.Tensor, transform: Transform) -> tf.Tensor:
-    """Invert masks (batch, 25, 513, channels, n) times a spectrum (batch, channels, 25, 513)."""
-    masks = tf.transpose(masks, (0, 3, 4, 1, 2))
-    estimates = tf.signal.inverse_stft(
-        tf.complex(masks, tf.zeros_like(masks)) * spectrum[:, :, tf.newaxis],
-        FRAME,
-        transform.hop,
-        FRAME,
-        window_fn=tf.signal.inverse_stft_window_fn(transform.hop, _window(transform)),
-    )
-    return tf.transpose(estimates, (0, 3, 1, 2))
-
-
-def _window(transform: Transform) -> Callable:
-    # TensorFlow's own, where it has the window: it differs in the last bits.
-    if transform.window == "hann":
-        return tf.signal.hann_window
-    return lambda length, dtype: tf.constant(transform.values(), dtype)
-
-
-def _stft(sounds: tf.Tensor, transform: Transform) -> tf.Tensor:
-    """Transform (..., n_samples) to complex (..., n_frames, 513)."""
-    return tf.signal.stft(sounds, FRAME, transform.hop, FRAME, window_fn=_window(transform))
-
-
-Objective = Callable[[keras.Model, tf.Tensor], tf.Tensor]
-"""From a model and true sources (batch, 7168, channels, 4) to the scalar to be made small."""
-
-
-def read_ahead(batches: Batches, epoch: int, first: int = 0) -> tf.data.Dataset:
-    """Read the batches of an epoch, ahead of the step that takes them.
+def stft_segments(sounds: tf.Tensor, transform: Transform) -> tf.Tensor:
+    """Compute the STFT of segments, without padding.
 
     Parameters
     ----------
-    batches : Batches
-        Where they come from.
-    epoch : int
-        Which epoch.
-    first : int
-        Step to begin with.
+    sounds : tensor of shape (..., n_samples), float32
+        Segments, time last.
+    transform : sepkit.stft.Transform
+        The STFT.
 
     Returns
     -------
-    tf.data.Dataset
-        Of tensors (batch_size, 7168, channels, n_sources), float32, in order.
+    tensor of shape (..., n_frames, 513), complex64
+        The spectra.
     """
+    window = _window(transform)
+    return tf.signal.stft(
+        sounds, FRAME_LENGTH, transform.hop_length, FRAME_LENGTH, window_fn=window
+    )
 
-    def read(step):
-        value = tf.numpy_function(lambda i: batches.read(epoch, int(i)), [step], tf.float32)
-        return tf.ensure_shape(value, batches.shape)
 
-    # One reader keeps the order; it runs while the step computes.
-    return tf.data.Dataset.range(first, batches.count(epoch)).map(read).prefetch(4)
+def resynthesize(masks: tf.Tensor, spectrum: tf.Tensor, transform: Transform) -> tf.Tensor:
+    """Apply masks to spectra and invert each segment alone.
+
+    Parameters
+    ----------
+    masks : tensor of shape (batch, n_sources, 25, 513, channels), float32
+        The masks.
+    spectrum : tensor of shape (batch, channels, 25, 513), complex64
+        Spectra of the mixtures, of `stft_segments`.
+    transform : sepkit.stft.Transform
+        The STFT.
+
+    Returns
+    -------
+    tensor of shape (batch, n_sources, 7168, channels), float32
+        The estimates.
+    """
+    masks = tf.transpose(masks, (0, 4, 1, 2, 3))
+    estimates = tf.signal.inverse_stft(
+        tf.complex(masks, tf.zeros_like(masks)) * spectrum[:, :, tf.newaxis],
+        FRAME_LENGTH,
+        transform.hop_length,
+        FRAME_LENGTH,
+        window_fn=tf.signal.inverse_stft_window_fn(transform.hop_length, _window(transform)),
+    )
+    return tf.transpose(estimates, (0, 2, 3, 1))
+
+
+def _window(transform: Transform) -> Callable[..., tf.Tensor]:
+    # TensorFlow's own where it has the window: ours differs in the last bits.
+    if transform.window == "hann":
+        return tf.signal.hann_window  # type: ignore[no-any-return]
+    return lambda length, dtype: tf.constant(transform.window_values(), dtype)
 
 
 def waveform_objective(
-    loss: Callable = report_loss, *, transform: Transform = REPORT_TRANSFORM
+    loss: Callable[..., Any] = report_loss, *, transform: Transform = REPORT_TRANSFORM
 ) -> Objective:
-    """Compare segments as the report does: faded estimates with unfaded sources.
+    """Return the report's objective: faded estimates against unfaded sources.
 
     Parameters
     ----------
     loss : callable
-        From true and estimated sources, sources last, to a scalar.
-    transform : sepkit.spectral.Transform
+        From true and estimated sources, and ``axis``, the axis of the sources, to a scalar.
+    transform : sepkit.stft.Transform
         The STFT; the report's by default.
 
     Returns
@@ -121,160 +125,21 @@ def waveform_objective(
     """
 
     def objective(model: keras.Model, targets: tf.Tensor) -> tf.Tensor:
-        mixtures = tf.reduce_sum(targets, axis=-1)
-        return loss(targets, separate_segments(model, mixtures, transform=transform))
+        mixtures = tf.reduce_sum(targets, axis=1)
+        return loss(targets, separate_batch(model, mixtures, transform=transform), axis=1)
 
     return objective
 
 
-def faded_objective(
-    loss: Callable = report_loss, *, transform: Transform = REPORT_TRANSFORM
-) -> Objective:
-    """Compare segments with sources that fade as the estimates do.
+def _prefetch(batches: Batches, epoch: int) -> tf.data.Dataset:
+    """Read the batches of an epoch, in order, ahead of the training step."""
 
-    Parameters
-    ----------
-    loss : callable
-        From true and estimated sources, sources last, to a scalar.
-    transform : sepkit.spectral.Transform
-        The STFT; the report's by default.
+    def read(step: tf.Tensor) -> tf.Tensor:
+        value = tf.numpy_function(lambda i: batches.read(epoch, int(i)), [step], tf.float32)
+        return tf.ensure_shape(value, batches.shape)
 
-    Returns
-    -------
-    callable
-        An `Objective`.
-    """
-
-    def objective(model: keras.Model, targets: tf.Tensor) -> tf.Tensor:
-        mixtures = tf.reduce_sum(targets, axis=-1)
-        estimates = separate_segments(model, mixtures, transform=transform)
-        fade = transform.fade(targets.shape[1])[:, np.newaxis, np.newaxis]
-        return loss(targets * fade, estimates)
-
-    return objective
-
-
-def spectrum_objective(
-    loss: Callable = report_loss, *, transform: Transform = REPORT_TRANSFORM
-) -> Objective:
-    """Compare complex spectra, scaled so that their energy is that of the waveform.
-
-    Parameters
-    ----------
-    loss : callable
-        From true and estimated sources, sources last, to a scalar.
-    transform : sepkit.spectral.Transform
-        The STFT; the report's by default.
-
-    Returns
-    -------
-    callable
-        An `Objective`.
-    """
-
-    def objective(model: keras.Model, targets: tf.Tensor) -> tf.Tensor:
-        true, masks = _spectra(targets, transform), _masks(model, targets, transform)
-        mixture = tf.reduce_sum(true, axis=-1, keepdims=True)
-
-        def parts(spectrum):
-            return tf.concat([tf.math.real(spectrum), tf.math.imag(spectrum)], axis=1)
-
-        return loss(parts(true), parts(mixture) * tf.concat([masks, masks], axis=1))
-
-    return objective
-
-
-def magnitude_objective(
-    loss: Callable = report_loss, *, transform: Transform = REPORT_TRANSFORM
-) -> Objective:
-    """Compare magnitudes, scaled so that their energy is that of the waveform.
-
-    Parameters
-    ----------
-    loss : callable
-        From true and estimated sources, sources last, to a scalar.
-    transform : sepkit.spectral.Transform
-        The STFT; the report's by default.
-
-    Returns
-    -------
-    callable
-        An `Objective`.
-    """
-
-    def objective(model: keras.Model, targets: tf.Tensor) -> tf.Tensor:
-        true = _spectra(targets, transform)
-        mixture = tf.abs(tf.reduce_sum(true, axis=-1, keepdims=True))
-        return loss(tf.abs(true), mixture * _masks(model, targets, transform))
-
-    return objective
-
-
-def accompaniment_objective(
-    loss: Callable = report_loss, *, transform: Transform = REPORT_TRANSFORM
-) -> Objective:
-    """Ask a fifth decoder for all that is not vocals, beside `waveform_objective`.
-
-    The four sources keep their masks. The fifth is set against the vocals alone: its mask is
-    ``y5 / (y5 + y_vocals)``. That is an inference: the paper names a fifth output and gives no
-    formula. Nothing would be gained by an accompaniment made of the other three estimates, for
-    the four add up to the mixture, and its error would be that of the vocals.
-
-    Parameters
-    ----------
-    loss : callable
-        From true and estimated sources, sources last, to a scalar.
-    transform : sepkit.spectral.Transform
-        The STFT; the report's by default.
-
-    Returns
-    -------
-    callable
-        An `Objective` for a model of five sources.
-    """
-    vocals = SOURCES.index("vocals")
-
-    def objective(model: keras.Model, targets: tf.Tensor) -> tf.Tensor:
-        mixtures = tf.transpose(tf.reduce_sum(targets, axis=-1), (0, 2, 1))
-        spectrum = _stft(mixtures, transform)
-        drawn = model(tf.transpose(tf.abs(spectrum), (0, 2, 3, 1)), training=True)
-        drawn = tf.transpose(drawn, (4, 0, 1, 2, 3))
-        four = network.normalize(drawn[:4])
-        fifth = network.normalize(tf.stack([drawn[4], drawn[vocals]]))[:1]
-        masks = tf.transpose(tf.concat([four, fifth], axis=0), (1, 2, 3, 4, 0))
-        estimates = _resynthesize(masks, spectrum, transform)
-        accompaniment = tf.reduce_sum(targets, axis=-1) - targets[..., vocals]
-        error = tf.reduce_sum(tf.square(accompaniment - estimates[..., 4]))
-        return loss(targets, estimates[..., :4]) + error / targets.shape[0]
-
-    return objective
-
-
-OBJECTIVES = {
-    "waveform": waveform_objective,
-    "faded waveform": faded_objective,
-    "spectrum": spectrum_objective,
-    "magnitude": magnitude_objective,
-    "waveform, accompaniment": accompaniment_objective,
-}
-"""What estimates and truth are compared as, by name."""
-
-EXTRA_SOURCES = {"waveform, accompaniment": ("accompaniment",)}
-"""Sources beside the four that an objective needs decoders for."""
-
-
-def _spectra(targets: tf.Tensor, transform: Transform) -> tf.Tensor:
-    """Transform (batch, 7168, channels, n) to complex (batch, 25, 513, channels, n)."""
-    spectrum = _stft(tf.transpose(targets, (0, 2, 3, 1)), transform)
-    # What the windows' squares add up to (3/2 for the report's), and half of 1024 bins are kept.
-    overlap = float(np.sum(transform.values().astype(np.float64) ** 2)) / transform.hop
-    return tf.transpose(spectrum, (0, 3, 4, 1, 2)) / (overlap / 2 * FRAME) ** 0.5
-
-
-def _masks(model: keras.Model, targets: tf.Tensor, transform: Transform) -> tf.Tensor:
-    mixture = tf.transpose(tf.reduce_sum(targets, axis=-1), (0, 2, 1))
-    spectrum = _stft(mixture, transform)
-    return model(tf.transpose(tf.abs(spectrum), (0, 2, 3, 1)), training=True)
+    # A single reader keeps the order and runs while the step computes.
+    return tf.data.Dataset.range(batches.count(epoch)).map(read).prefetch(4)
 
 
 def fit(
@@ -283,82 +148,92 @@ def fit(
     *,
     optimizer: keras.Optimizer,
     objective: Objective | None = None,
-    checkpoint: str | os.PathLike | None = None,
-    checkpoint_steps: int = 500,
-    stop_after: int | None = None,
-) -> list[dict]:
-    """Train a model, or go on where a checkpoint stopped.
+    checkpoint: str | os.PathLike[str] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    checkpoint_seconds: float = 10.0,
+) -> list[dict[str, Any]]:
+    """Train a model, or resume from a checkpoint.
 
-    Within the scope of a ``tf.distribute`` strategy, where model and optimiser have to be made
-    too, every replica takes its share of each batch, and the gradients are added up: the steps
-    are those of one device, up to rounding.
+    Within the scope of a ``tf.distribute`` strategy, in which model and optimiser must have been
+    made too, each replica takes its share of every batch and gradients are summed: up to rounding,
+    the steps are those of one device.
 
     Parameters
     ----------
     model : keras.Model
-        Of `sepkit.build_model`; its arrays are changed.
+        Of `sepkit.build_model`; trained in place.
     batches : Batches
-        What to train on: `sepkit.sampling.BlockBatches` or `sepkit.sampling.RemixBatches`.
+        `sepkit.batches.BlockBatches` or `sepkit.study.remix.RemixBatches`.
     optimizer : keras.Optimizer
-        The optimiser, unused so far. Where it averages the arrays (``use_ema``), the model has
-        the averages at the end.
+        An optimiser that has not been used. If it averages the weights (``use_ema``), the model
+        holds the averages at the end.
     objective : callable, optional
-        What to make small; `waveform_objective` by default.
+        What to minimise; `waveform_objective` by default.
     checkpoint : str or Path, optional
-        A file that holds the state: read when it exists, written now and then, and at the end.
-    checkpoint_steps : int
-        Steps between writings.
-    stop_after : int, optional
-        Stop once this many steps are done in all, to go on another time.
+        File for the state at the end of an epoch; read if it exists. A run that was stopped and
+        resumed ends with the weights of one that was not.
+    recipe : dict, optional
+        JSON values that describe the objective; needed with a checkpoint. The checkpoint also
+        holds the model's initial weights, the batches with the content of the songs, and the
+        optimiser, and belongs to runs alone that equal it in all of them.
+    checkpoint_seconds : float
+        Least time between two writings of the checkpoint [s].
 
     Returns
     -------
     list of dict
-        The history: the epoch's label, steps, mean loss and seconds of each epoch that was
-        finished, those before the checkpoint included.
+        The history: for each epoch its label, number of steps, mean loss and seconds, those before
+        the checkpoint included.
 
     Raises
     ------
     ModelError
-        When the checkpoint is of another run, or the replicas cannot share a batch evenly.
+        When the checkpoint belongs to another run, or replicas cannot share a batch evenly.
+    ParameterError
+        When there is a checkpoint and no recipe.
     """
+    if checkpoint is not None and recipe is None:
+        raise ParameterError("checkpoint without a recipe: give recipe={...} that tells runs apart")
     objective = objective or waveform_objective()
     optimizer.build(model.trainable_variables)
     step = _compile_step(model, optimizer, objective, batches.shape)
-    variables = model.trainable_variables
 
-    state = _State(model, optimizer, batches.fingerprint())
+    state = _State(model, optimizer, batches, recipe or {})
     if checkpoint is not None and Path(checkpoint).exists():
         state.load(checkpoint)
-
-    n_epochs = len(batches.labels)
-    total = sum(batches.count(epoch) for epoch in range(n_epochs))
-    limit = total if stop_after is None else min(total, stop_after)
-    with tqdm(total=total, initial=state.steps, desc="training", unit="step") as progress:
-        for epoch in range(len(state.history), n_epochs):
-            for targets in read_ahead(batches, epoch, len(state.losses)):
-                if state.steps >= limit:
-                    break
-                state.losses.append(float(step(targets)))
-                state.steps += 1
+    counts = [batches.count(epoch) for epoch in range(len(batches.labels))]
+    done = sum(counts[: len(state.history)])
+    saved = clock = time.perf_counter()
+    with tqdm(total=sum(counts), initial=done, desc="training", unit="step") as progress:
+        for epoch in range(len(state.history), len(counts)):
+            losses = []
+            for targets in _prefetch(batches, epoch):
+                losses.append(float(step(targets)))
                 progress.update()
-                if checkpoint is not None and state.steps % checkpoint_steps == 0:
-                    state.save(checkpoint)
-            if len(state.losses) < batches.count(epoch):
-                break
-            state.finish(batches.labels[epoch])
+            now = time.perf_counter()
+            state.history.append(
+                {
+                    **batches.labels[epoch],
+                    "steps": len(losses),
+                    "loss": float(np.mean(losses)),
+                    "seconds": round(now - clock, 3),
+                }
+            )
+            clock = now
             progress.set_postfix(loss=f"{state.history[-1]['loss']:.4g}")
-    if checkpoint is not None:
-        state.save(checkpoint)
+            last = epoch == len(counts) - 1
+            if checkpoint is not None and (last or now - saved >= checkpoint_seconds):
+                state.save(checkpoint)
+                saved = now
     if optimizer.use_ema:
-        optimizer.finalize_variable_values(variables)
+        optimizer.finalize_variable_values(model.trainable_variables)
     return state.history
 
 
 def _compile_step(
     model: keras.Model, optimizer: keras.Optimizer, objective: Objective, shape: tuple[int, ...]
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Compile a step: from a batch of sources to its loss, with the model changed on the way."""
+    """Compile a training step, from a batch of true sources to its loss."""
     variables = model.trainable_variables
     strategy = tf.distribute.get_strategy()
     n_replicas = strategy.num_replicas_in_sync
@@ -370,7 +245,7 @@ def _compile_step(
     @tf.function(jit_compile=True)
     def gradients(targets: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
-            # A loss is a mean over segments: that of the batch is the mean of its shares'.
+            # A loss is a mean over segments: the batch's is the mean of the replicas'.
             value = objective(model, targets) / n_replicas
         return value, tape.gradient(value, variables)
 
@@ -378,62 +253,75 @@ def _compile_step(
         index = tf.distribute.get_replica_context().replica_id_in_sync_group
         shares = tf.reshape(targets, (n_replicas, shape[0] // n_replicas, *shape[1:]))
         value, slopes = gradients(shares[index])
-        optimizer.apply(slopes, variables)  # adds them up over the replicas
+        optimizer.apply(slopes, variables)  # sums them over the replicas
         return value
 
-    # XLA compiles a step whole on one device, and not what replicas exchange.
+    # XLA compiles a whole step on one device, but not the exchange between replicas.
     @tf.function(jit_compile=not tf.distribute.has_strategy())
     def step(targets: tf.Tensor) -> tf.Tensor:
         return strategy.reduce("SUM", strategy.run(update, (targets,)), axis=None)
 
-    return step
+    return step  # type: ignore[no-any-return]
 
 
 class _State:
-    """Where a training stands: arrays, the optimiser's slots, and the losses so far."""
+    """Training state at the end of an epoch: weights, the optimiser's variables, the history."""
 
-    def __init__(self, model: keras.Model, optimizer: keras.Optimizer, batches: str):
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.Optimizer,
+        batches: Batches,
+        recipe: Mapping[str, Any],
+    ):
         self.variables = [*model.trainable_variables, *optimizer.variables]
-        config = {k: v for k, v in optimizer.get_config().items() if k != "name"}
-        self.fingerprint = f"{batches} {json.dumps(config, sort_keys=True)}"
-        self.steps = 0
-        self.losses: list[float] = []
-        self.history: list[dict] = []
-        self._clock = time.perf_counter()
+        self.history: list[dict[str, Any]] = []
+        digest = hashlib.sha256()
+        for variable in model.trainable_variables:
+            digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)))
+        identity = {
+            "recipe": dict(recipe),
+            "batches": batches.identity(),
+            "optimiser": {k: v for k, v in optimizer.get_config().items() if k != "name"},
+            "initial weights": digest.hexdigest(),
+        }
+        # As JSON gives it back, so that it can be compared with what a file holds.
+        self.identity = json.loads(json.dumps(identity))
 
-    def finish(self, label: dict) -> None:
-        now = time.perf_counter()
-        self.history.append(
-            {
-                **label,
-                "steps": len(self.losses),
-                "loss": float(np.mean(self.losses)),
-                "seconds": round(now - self._clock, 3),
-            }
-        )
-        self.losses, self._clock = [], now
-
-    def save(self, path: str | os.PathLike) -> None:
-        with written_whole(path) as beside, h5py.File(beside, "w") as file:
+    def save(self, path: str | os.PathLike[str]) -> None:
+        with atomic_write(path) as beside, h5py.File(beside, "w") as file:
             for i, variable in enumerate(self.variables):
                 file[f"variables/{i:03d}"] = keras.ops.convert_to_numpy(variable)
-            file["losses"] = np.asarray(self.losses, np.float64)
             file["history"] = json.dumps(self.history)
-            file.attrs["steps"] = self.steps
-            file.attrs["fingerprint"] = self.fingerprint
+            file["identity"] = json.dumps(self.identity)
 
-    def load(self, path: str | os.PathLike) -> None:
+    def load(self, path: str | os.PathLike[str]) -> None:
         try:
             with h5py.File(path, "r") as file:
-                if file.attrs.get("fingerprint") != self.fingerprint:
+                identity = json.loads(file["identity"][()])
+                if differing := _difference(identity, self.identity):
                     raise ModelError(
-                        f"{path}: checkpoint of another run (songs, schedule, seed or optimiser "
-                        "differ); delete it or name another file"
+                        f"{path}: checkpoint of another run, {differing}; delete it or name "
+                        "another file"
                     )
                 for i, variable in enumerate(self.variables):
                     variable.assign(file[f"variables/{i:03d}"][()])
-                self.losses = file["losses"][()].tolist()
                 self.history = json.loads(file["history"][()])
-                self.steps = int(file.attrs["steps"])
         except (OSError, KeyError) as error:
             raise ModelError(f"{path}: not a checkpoint; delete it or name another file") from error
+
+
+def _difference(there: Any, here: Any, name: str = "") -> str:
+    """Describe the first difference between two JSON values: "name is A there and B here"."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in [*here, *(key for key in there if key not in here)]:
+            inner = f"{name} {key}".strip()
+            if text := _difference(there.get(key), here.get(key), inner):
+                return text
+        return "" if list(there) == list(here) else f"{name} in another order"
+    return "" if there == here else f"{name} is {_short(there)} there and {_short(here)} here"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

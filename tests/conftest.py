@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import noise
 
-from sepkit import audio, datasets, parameters
+from sepkit import audio, datasets, weights
 from sepkit.datasets import SOURCES
 
 ROOT = Path(__file__).parents[1]
@@ -51,20 +51,20 @@ def random_network(sizes):
     rng = np.random.default_rng(8)
     return {
         name: (0.05 * rng.standard_normal(shape)).astype(np.float32)
-        for name, shape in parameters.shapes(sizes=sizes).items()
+        for name, shape in weights.shapes(sizes=sizes).items()
     }
 
 
 @pytest.fixture(scope="session")
 def untrained():
     """A mono network that knows nothing, of the report's sizes."""
-    return random_network(parameters.REPORT_SIZES)
+    return random_network(weights.REPORT_SIZES)
 
 
 @pytest.fixture(scope="session")
 def untrained_30():
     """A mono network that knows nothing and sees 30 frames at once."""
-    return random_network(parameters.Sizes(context=30))
+    return random_network(weights.Sizes(context=30))
 
 
 @pytest.fixture

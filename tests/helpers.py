@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from sepkit import datasets, spectral
+from sepkit import datasets, stft
 
 
 def noise(n_samples, channels=2, *, seed=0):
@@ -36,5 +36,5 @@ def noise_stems(seed, n_samples, n_channels=2):
 
 
 def noise_track(seed, n_segments=20, n_channels=2):
-    reader = partial(noise_stems, seed, n_segments * spectral.SEGMENT - 100, n_channels)
+    reader = partial(noise_stems, seed, n_segments * stft.SEGMENT_LENGTH - 100, n_channels)
     return datasets.Track(f"noise {seed}", "noise", "MIT", 44100, reader)

@@ -145,8 +145,8 @@ def test_resampling_refuses_rates_that_are_none(rates):
 @pytest.mark.parametrize("shape", [(5,), (5, 2)])
 def test_fitting_a_length_cuts_or_pads_the_end(shape):
     sound = np.arange(1, 1 + np.prod(shape), dtype=np.float32).reshape(shape)
-    np.testing.assert_array_equal(audio.fit_length(sound, 3), sound[:3])
-    longer = audio.fit_length(sound, 8)
+    np.testing.assert_array_equal(audio.fix_length(sound, 3), sound[:3])
+    longer = audio.fix_length(sound, 8)
     np.testing.assert_array_equal(longer[:5], sound)
     assert longer.shape == (8, *shape[1:]) and not longer[5:].any()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.signal import welch
 
-from sepkit import band
+from sepkit.study import band
 from sepkit.datasets import RATE, SOURCES
 from sepkit.errors import MissingPackageError, ParameterError, SepkitError
 

@@ -13,27 +13,31 @@ import numpy as np
 import pytest
 from helpers import noise
 
-from sepkit import audio, cli, datasets, experiments, parameters
+from sepkit import audio, cli, evaluation, weights
+from sepkit.tracks import SOURCES, Track
 
 TRAIN = """
 import json, sys
 import keras
 import tensorflow as tf
 from helpers import noise_track
-from sepkit import parameters, sampling, training
+from sepkit import training, weights
+from sepkit.batches import SongStore
 from sepkit.errors import ModelError
 from sepkit.model import build_model
+from sepkit.study.objectives import magnitude_objective
+from sepkit.study.remix import Remix, RemixBatches
 
 def train(batch_size=8):
     songs = [noise_track(seed) for seed in range(2)]
-    small = parameters.Sizes(n_timbres=8, n_patterns=4, n_shared=16)
+    small = weights.Sizes(n_timbres=8, n_patterns=4, n_shared=16)
     model = build_model(sizes=small, seed=1)
     history = training.fit(
         model,
-        sampling.RemixBatches(songs, sampling.Remix(4, 4), batch_size=batch_size, seed=0),
+        RemixBatches(SongStore(songs, channels=2), Remix(4, 4), batch_size=batch_size, seed=0),
         # Adadelta's steps make of a difference in the last bit one in the third digit.
         optimizer=keras.optimizers.SGD(1e-6),
-        objective=training.magnitude_objective(),  # which compiles fast
+        objective=magnitude_objective(),  # which compiles fast
     )
     return [row["loss"] for row in history], model
 """
@@ -61,7 +65,7 @@ print(json.dumps([loss, [float(abs(w).sum()) for w in model.get_weights()]]))
 
 def white_stems(seed):
     """A second of stems whose filters museval can tell apart."""
-    return {s: noise(44100, seed=10 * seed + i) for i, s in enumerate(datasets.SOURCES)}
+    return {s: noise(44100, seed=10 * seed + i) for i, s in enumerate(SOURCES)}
 
 
 @pytest.fixture(scope="module")
@@ -77,18 +81,18 @@ def cluster():
 
 
 def test_songs_scored_by_a_cluster_s_workers_have_the_same_scores(cluster):
-    network = parameters.initialize(seed=1)
+    network = weights.initialize(seed=1)
     songs = [
-        datasets.Track(f"noise {i}", "noise", "MIT", 44100, partial(white_stems, i))
+        Track(f"noise {i}", "noise", "MIT", 44100, partial(white_stems, i))
         for i in range(3)
     ]
-    alone = experiments.evaluate(network, songs, hop=25, n_jobs=1)
+    alone = evaluation.evaluate(network, songs, hop=25, n_jobs=1)
     with joblib.parallel_config(backend="dask"):
-        together = experiments.evaluate(network, songs, hop=25)
+        together = evaluation.evaluate(network, songs, hop=25)
     assert [song.name for song in together.songs] == [song.name for song in songs]
-    for measure in experiments.MEASURES:
+    for measure in evaluation.MEASURES:
         for a, b in zip(alone.songs, together.songs, strict=True):
-            np.testing.assert_allclose(getattr(a, measure), getattr(b, measure), atol=1e-4)
+            np.testing.assert_allclose(a.scores[measure], b.scores[measure], atol=1e-4)
     logs = cluster.get_worker_logs()
     assert len(logs) == 2
 
@@ -107,7 +111,7 @@ def test_a_folder_of_songs_is_separated_by_a_cluster_s_workers(cluster, tmp_path
         assert run(joblib.delayed(cli.main)(separate(s, "together")) for s in songs) == [0, 0, 0]
     for song in songs:
         assert cli.main(separate(song, "alone")) == 0
-        for source in datasets.SOURCES:
+        for source in SOURCES:
             a, b = (
                 audio.read(tmp_path / place / song.stem / f"{source}.wav")[0]
                 for place in ("alone", "together")

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from sepkit.media import SITE_DIRECTORY
-from sepkit.player import stem_player
-from sepkit.songtable import song_table
-from sepkit.stepper import Step, explore
+from sepkit.notebook.media import SITE_DIRECTORY
+from sepkit.notebook.player import stem_player
+from sepkit.notebook.song_table import song_table
+from sepkit.notebook.explorer import Step, explore
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -573,8 +573,8 @@ def test_the_song_table_sorts_and_filters(page, tmp_path, monkeypatch):
 
 def assert_shows(stepper, folder, hop, window):
     """Check picture, text and sound of a setting, by what is in their files."""
-    image, audio = stepper.locator("img"), stepper.locator("audio")
-    wait_for(stepper.page, lambda: image.evaluate("e => e.complete && e.naturalWidth > 0"))
+    image, audio = explorer.locator("img"), explorer.locator("audio")
+    wait_for(explorer.page, lambda: image.evaluate("e => e.complete && e.naturalWidth > 0"))
     pixel = image.evaluate(
         """(image) => {
           const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
@@ -590,7 +590,7 @@ def assert_shows(stepper, folder, hop, window):
 
 
 def slider(stepper, name):
-    return stepper.get_by_role("slider", name=name, exact=True)
+    return explorer.get_by_role("slider", name=name, exact=True)
 
 
 def test_a_slider_changes_picture_text_and_sound(two, page, steppers):

@@ -11,9 +11,10 @@ from conftest import ROOT
 from helpers import noise
 
 import sepkit
-from sepkit import audio, cli, experiments, parameters, separation
-from sepkit.datasets import SOURCES
-from sepkit.experiments import Experiment
+from sepkit import audio, cli, separation, weights
+from sepkit.study import experiments
+from sepkit.study.experiments import Experiment
+from sepkit.tracks import SOURCES
 
 RATE = 44100
 STEMS = [f"{source}.wav" for source in SOURCES]
@@ -96,13 +97,13 @@ def test_separate_reads_m4a(run, tmp_path, song, ffmpeg):
     assert_stems_of(tmp_path / "stems", audio.read(tmp_path / "song.m4a")[0], RATE)
 
 
-def test_separate_into_the_default_folder_twice_replaces_the_stems(run, tmp_path, song):
+def test_separate_never_replaces_stems_unless_told_to(run, tmp_path, song):
     assert run("separate", song)[0] == 0
-    first = stems_of(tmp_path / "separated")
     audio.write(song, noise(5000, seed=1), RATE)
-    assert run("separate", song)[0] == 0
+    assert_refused(run("separate", song), "separated/bass.wav", "--overwrite")
+    assert_stems_of(tmp_path / "separated", noise(6000), RATE)
+    assert run("separate", song, "--overwrite")[0] == 0
     assert_stems_of(tmp_path / "separated", noise(5000, seed=1), RATE)
-    assert first["bass"][0].shape == (6000, 2)
 
 
 @pytest.mark.parametrize("stem", SOURCES)
@@ -173,7 +174,7 @@ def test_filename_names_what_is_written(run, tmp_path, song):
 
 
 def test_a_model_may_be_a_weight_file(run, tmp_path, song, untrained):
-    parameters.save(untrained, tmp_path / "mine.weights.h5")
+    weights.save(untrained, tmp_path / "mine.weights.h5")
     assert run("separate", song, "--model", "mine.weights.h5", "--hop", 7, "-o", "stems")[0] == 0
     wanted = sepkit.separate(noise(6000), RATE, model=untrained, hop=7)
     for source, (stem, _) in stems_of(tmp_path / "stems").items():
@@ -192,7 +193,7 @@ def test_an_interruption_gives_130_and_leaves_nothing(run, tmp_path, song, monke
         yield np.zeros((4, 10, 2), np.float32)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(separation, "separate_blocks", interrupt)
+    monkeypatch.setattr(separation, "separate_stream", interrupt)
     assert run("separate", song, "-o", "new/stems") == (130, "", "sepkit: interrupted\n")
     assert names(tmp_path) == ["song.wav"]
 
@@ -354,7 +355,7 @@ def test_evaluate_prints_a_table_and_writes_json(run, falcon, tmp_path):
         assert scores["mode"] == mode and scores["sources"] == list(SOURCES)
         (song,) = scores["songs"]
         assert song["name"] == falcon.name
-        for measure in ("report", "museval"):
+        for measure in ("report", "bsseval"):
             for metric in ("SDR", "SIR", "SAR"):
                 mean = scores[measure]["mean"][metric]
                 assert len(mean) == 4 and all(-30 < value < 30 for value in mean)
@@ -458,13 +459,13 @@ def test_train_writes_weights_and_card_that_the_other_commands_take(
     assert [song["name"] for song in card["data"]["songs"]] == ["a", "b"]
     assert all(len(song["sha256"]) == 64 for song in card["data"]["songs"])
 
-    weights = "new/made/tiny.weights.h5"
-    trained, first = parameters.load(tmp_path / weights), parameters.initialize(seed=0)
+    file = "new/made/tiny.weights.h5"
+    trained, first = weights.load(tmp_path / file), weights.initialize(seed=0)
     assert any(np.abs(trained[name] - first[name]).max() > 0 for name in first)
-    assert run("separate", song, "-n", weights, "-o", "stems")[0] == 0
+    assert run("separate", song, "-n", file, "-o", "stems")[0] == 0
     assert_stems_of(tmp_path / "stems", noise(6000), RATE)
     options = ["--dataset", "songs", "--mode", "song", "-j", 1, "--card", "new/made/tiny.json"]
-    assert run("evaluate", "-n", weights, *options)[0] == 0
+    assert run("evaluate", "-n", file, *options)[0] == 0
     card = json.loads((tmp_path / "new/made/tiny.json").read_text())
     assert [song["name"] for song in card["scores"]["song"]["songs"]] == ["a", "b"]
 
@@ -509,7 +510,7 @@ def test_models_lists_what_separate_takes(run):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     for name in sepkit.list_models():
-        description = parameters.read_card(name)["experiment"]["description"]
+        description = weights.read_card(name)["experiment"]["description"]
         assert f"{name}: {description}" in lines
     assert "experiment1" in sepkit.list_models()
 
@@ -519,11 +520,11 @@ def test_models_lists_what_separate_takes(run):
     [
         ([], ["separate", "train", "evaluate", "models", "--version"]),
         (["separate"], ["SONG", "-o", "--output", "-n", "--model", "--two-stems", "--ext",
-                        "--clip-mode", "--filename", "--hop"]),
+                        "--clip-mode", "--filename", "--hop", "--overwrite"]),
         (["train"], ["--experiment", "--dataset", "--split", "--root", "--seed", "--output",
                      "--checkpoint"]),
         (["evaluate"], ["--dataset", "--split", "--root", "--model", "--mode", "--hop",
-                        "--output", "--card", "--jobs"]),
+                        "--output", "--card", "--jobs", "--measure"]),
         (["models"], ["--help"]),
     ],
 )  # fmt: skip

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from helpers import noise, one_line
 
-from sepkit import audio, band, datasets
+from sepkit import audio, datasets
+from sepkit.study import band
 from sepkit.datasets import RATE, SOURCES, Track
 from sepkit.errors import DatasetError, MissingPackageError, ParameterError
 
@@ -256,7 +257,7 @@ def test_dsd100_root_gives_songs_in_order_of_number_with_their_genre(dsd100_root
     test, dev = datasets.dsd100("test", dsd100_root), datasets.dsd100("Dev", dsd100_root)
     assert [song.name for song in test] == ["Y - Early", "Z - Late"]
     assert [song.name for song in dev] == ["ANiMAL - Easy Tiger", "A - Last"]
-    genres = {int(row["dsd100_id"] or 0): row["genre"] for row in datasets.table()}
+    genres = {int(row["dsd100_id"] or 0): row["genre"] for row in datasets.musdb_table()}
     assert [song.genre for song in test] == [genres[9], genres[10]]
     assert [song.genre for song in dev] == [genres[52], genres[100]] and dev[0].genre == "Rap"
     assert dev[0].artist == "ANiMAL" and "academic" in dev[0].licence
@@ -367,7 +368,7 @@ def test_other_songs_join_those_for_training_alone(split):
 
 
 def test_every_fifth_song_of_dev_is_for_validation_and_the_others_for_training(monkeypatch):
-    rows = sorted(datasets.table(), key=lambda row: int(row["dsd100_id"] or 0))
+    rows = sorted(datasets.musdb_table(), key=lambda row: int(row["dsd100_id"] or 0))
     monkeypatch.setattr(datasets, "_sample", lambda rows: [row["track"] for row in rows])
     dev = [row["track"] for row in rows if row["dsd100_split"] == "Dev"]
     number = {row["track"]: int(row["dsd100_id"]) for row in rows if row["dsd100_id"]}
@@ -392,7 +393,7 @@ def test_a_root_that_is_none_is_named(tmp_path):
 
 
 def test_the_table_holds_dsd100_with_its_split():
-    rows = datasets.table()
+    rows = datasets.musdb_table()
     assert len(rows) == 144 == len({row["track"] for row in rows})
     dsd100 = {int(row["dsd100_id"]): row["dsd100_split"] for row in rows if row["dsd100_id"]}
     assert dsd100 == {n: "Test" if n <= 50 else "Dev" for n in range(1, 101)}
@@ -403,7 +404,7 @@ def test_the_table_holds_dsd100_with_its_split():
 
 
 def test_dsd100_sample_is_the_songs_of_the_table_in_order_of_number(sample):
-    rows = {row["track"]: row for row in datasets.table()}
+    rows = {row["track"]: row for row in datasets.musdb_table()}
     for split, first in (("test", 1), ("dev", 51)):
         songs = datasets.dsd100(split)
         numbers = [int(rows[song.name]["dsd100_id"]) for song in songs]
@@ -429,7 +430,7 @@ def test_dsd100_sample_with_a_song_missing_names_it(sample, tmp_path, monkeypatc
 
 
 def test_other_songs_that_are_not_there_are_named(sample):
-    rows = [row["track"] for row in datasets.table() if not row["dsd100_id"]]
+    rows = [row["track"] for row in datasets.musdb_table() if not row["dsd100_id"]]
     if any((sample / "train" / f"{name}.stem.mp4").exists() for name in rows):
         pytest.skip("the sample is whole")
     with pytest.raises(DatasetError, match="44 of 44 songs are missing") as error:
@@ -438,7 +439,7 @@ def test_other_songs_that_are_not_there_are_named(sample):
 
 
 def test_musdb18_sample_keeps_its_splits_apart(sample):
-    rows = {row["track"]: row["musdb_split"] for row in datasets.table()}
+    rows = {row["track"]: row["musdb_split"] for row in datasets.musdb_table()}
     seen = set()
     for split in ("train", "validation", "test"):
         names = [song.name for song in datasets.musdb18(split)]
@@ -470,10 +471,10 @@ def test_without_network_the_sample_says_so_and_leaves_no_folder(tmp_path, monke
 
 def test_data_lies_where_sepkit_data_says_or_in_the_users_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SEPKIT_DATA", str(tmp_path))
-    assert datasets.cache() == tmp_path
+    assert datasets.cache_folder() == tmp_path
     for value in ("", None):
         monkeypatch.setenv("SEPKIT_DATA", "") if value == "" else monkeypatch.delenv("SEPKIT_DATA")
-        assert datasets.cache().is_absolute() and datasets.cache().name == "sepkit"
+        assert datasets.cache_folder().is_absolute() and datasets.cache_folder().name == "sepkit"
 
 
 def test_sepkit_data_must_be_absolute(monkeypatch):
@@ -521,7 +522,7 @@ def test_open_stems_are_mixed_from_the_files_that_the_manifest_names(tmp_path, m
     assert len(fetched) == 19 and all("%20" in url or " " not in url for url in fetched)
     assert all("6a6fbe3a634871fba7efe298dee048f394aa0f18" in url for url in fetched)
     # Two files make the bass, at the manifest's gain; the shorter one ends in silence.
-    wanted = audio.fit_length(noise(1001, seed=1), 1019) + audio.fit_length(
+    wanted = audio.fix_length(noise(1001, seed=1), 1019) + audio.fix_length(
         noise(1002, seed=2), 1019
     )
     np.testing.assert_allclose(song.stems["bass"], 0.781906 * wanted, atol=1e-6)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sepkit import effects
+from sepkit.study import effects
 
 pytest.importorskip("pedalboard", reason="pedalboard is not installed")
 

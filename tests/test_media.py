@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from helpers import noise
 
-from sepkit import media
+from sepkit.notebook import media
 from sepkit.errors import AudioError, ParameterError
 
 RATE = 22050

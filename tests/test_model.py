@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import reference
 
-from sepkit import network, parameters, spectral
+from sepkit import network, stft, weights
 from sepkit.datasets import SOURCES
 from sepkit.errors import ModelError
-from sepkit.parameters import Sizes
+from sepkit.weights import Sizes
 
 keras = pytest.importorskip("keras")
 from sepkit import model as models  # noqa: E402
@@ -32,7 +32,7 @@ FACTS = [
 @pytest.fixture(scope="module")
 def spectrum():
     sound = np.random.default_rng(0).standard_normal((3, 7168, 1)).astype(np.float32)
-    return spectral.frames_transform(sound)
+    return stft.transform_frames(sound)
 
 
 @pytest.mark.parametrize(("pattern", "shape", "n_parameters"), FACTS)
@@ -52,21 +52,21 @@ def test_both_forms_have_489142_parameters():
 @pytest.mark.parametrize(("channels", "context"), [(1, 25), (2, 25), (1, 30)])
 def test_dense_form_equals_convolutional_form_from_spectrum_to_waveform(channels, context):
     layers = reference.random_layers(channels=channels, context=context)
-    values = parameters.from_report(layers)
+    values = weights.from_report(layers)
     n_samples = 256 * (context + 3)
     sound = np.random.default_rng(1).standard_normal((3, n_samples, channels)).astype(np.float32)
-    x = spectral.frames_transform(sound)
+    x = stft.transform_frames(sound)
     report = models.report_network(channels=channels, batch_size=3, context=context)
     models.set_parameters(report, values)
     theirs = report.predict(np.stack([np.abs(x), np.angle(x)], axis=-1), batch_size=3, verbose=0)
     masks = network.masks(values, np.abs(x))
-    ours = np.moveaxis(spectral.frames_inverse(masks * x), 0, -1)
+    ours = np.moveaxis(stft.invert_frames(masks * x), 0, -1)
     assert theirs.shape == ours.shape == (3, n_samples, channels, 4)
     assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(sound).max()
 
 
 def test_keras_model_equals_numpy(spectrum):
-    values = parameters.from_report(reference.random_layers())
+    values = weights.from_report(reference.random_layers())
     model = models.build_model()
     models.set_parameters(model, values)
     theirs = np.moveaxis(model.predict(np.abs(spectrum), verbose=0), -1, 0)
@@ -76,7 +76,7 @@ def test_keras_model_equals_numpy(spectrum):
 
 @pytest.mark.parametrize("build", [models.build_model, models.report_network])
 def test_arrays_go_into_both_forms_and_come_out_unchanged(build):
-    values = parameters.initialize(channels=2, seed=9)
+    values = weights.initialize(channels=2, seed=9)
     model = build(channels=2)
     models.set_parameters(model, values)
     back = models.get_parameters(model)
@@ -90,30 +90,30 @@ def test_any_number_of_sources_and_channels(spectrum):
     report = models.report_network(sources=sources, channels=2)
     values = models.get_parameters(model)
     models.set_parameters(report, values)
-    assert parameters.dimensions(models.get_parameters(report)) == (2, 2)
+    assert weights.check_shapes(models.get_parameters(report)) == (2, 2)
 
 
 def test_weights_that_do_not_fit_are_refused():
     with pytest.raises(ModelError, match="does not fit"):
-        models.set_parameters(models.build_model(), parameters.initialize(channels=2))
+        models.set_parameters(models.build_model(), weights.initialize(channels=2))
     with pytest.raises(ModelError, match="at least one"):
         models.build_model(channels=0)
 
 
 def test_load_model_gives_the_committed_weights():
     model = models.load_model("experiment1")
-    values = parameters.load(parameters.find("experiment1"))
+    values = weights.load(weights.find_weights("experiment1"))
     loaded = models.get_parameters(model)
     assert all(np.array_equal(loaded[name], values[name]) for name in values)
 
 
 def test_keras_reads_our_files_and_we_read_keras_s(tmp_path):
-    values = parameters.initialize(seed=2)
-    parameters.save(values, tmp_path / "ours.weights.h5")
+    values = weights.initialize(seed=2)
+    weights.save(values, tmp_path / "ours.weights.h5")
     model = models.build_model()
     model.load_weights(tmp_path / "ours.weights.h5")
     model.save_weights(tmp_path / "theirs.weights.h5")
-    back = parameters.load(tmp_path / "theirs.weights.h5")
+    back = weights.load(tmp_path / "theirs.weights.h5")
     assert all(np.array_equal(back[name], values[name]) for name in values)
 
 
@@ -130,7 +130,7 @@ def test_a_whole_model_is_saved_and_loaded_by_keras(tmp_path, spectrum, context)
 def test_a_tied_network_is_saved_as_an_ordinary_one_that_computes_the_same(tie):
     tied = models.build_model(seed=4, tie=tie)
     values = models.get_parameters(tied)
-    assert parameters.dimensions(values) == (1, 4)
+    assert weights.check_shapes(values) == (1, 4)
     free = models.build_model(seed=5)
     models.set_parameters(free, values)
     magnitudes = np.random.default_rng(0).random((2, 25, 513, 1), np.float32)
@@ -156,8 +156,8 @@ def test_a_model_saved_before_contexts_had_a_length_has_25_frames():
 
 
 def test_load_model_finds_out_how_long_a_context_is(tmp_path):
-    values = parameters.initialize(sizes=Sizes(context=30), seed=2)
-    parameters.save(values, tmp_path / "long.weights.h5")
+    values = weights.initialize(sizes=Sizes(context=30), seed=2)
+    weights.save(values, tmp_path / "long.weights.h5")
     model = models.load_model(tmp_path / "long.weights.h5")
     assert model.output_shape == (None, 30, 513, 1, 4)
     loaded = models.get_parameters(model)

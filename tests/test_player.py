@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from sepkit.errors import AudioError, ParameterError
-from sepkit.media import SITE_DIRECTORY
-from sepkit.player import stem_player
+from sepkit.notebook.media import SITE_DIRECTORY
+from sepkit.notebook.player import stem_player
 
 RATE = 22050
 LICENCE = "Nobody: Noise, CC0"
@@ -265,7 +265,7 @@ def test_rate_that_browsers_refuse_is_refused(rate):
 
 
 def test_sound_too_long_for_a_notebook_is_refused(monkeypatch):
-    monkeypatch.setattr("sepkit.player.LARGEST_OUTPUT", 1000)
+    monkeypatch.setattr("sepkit.notebook.player.LARGEST_OUTPUT", 1000)
     with pytest.raises(AudioError, match="give an excerpt"):
         stem_player({"a": noise(1)}, RATE)
 

@@ -10,7 +10,8 @@ import pytest
 from helpers import noise
 from ipywidgets import IntSlider
 
-from sepkit import plotting, spectral
+from sepkit import stft
+from sepkit.notebook import plotting
 from sepkit.datasets import RATE, SOURCES
 from sepkit.metrics import METRICS
 
@@ -50,7 +51,7 @@ def test_waveform_is_the_mean_of_the_channels_over_seconds():
 
 
 def test_all_draw_on_the_axes_they_are_given():
-    spectrum = spectral.stft(noise(4000))
+    spectrum = stft.stft(noise(4000))
     figure, axes = plt.subplots(3)
     assert plotting.waveform(noise(4000), ax=axes[0]) is axes[0]
     assert plotting.spectrogram(spectrum, ax=axes[1]) is axes[1]
@@ -61,7 +62,7 @@ def test_all_draw_on_the_axes_they_are_given():
 @pytest.mark.parametrize("frequency", [200, 1000, 9000])
 def test_spectrogram_shows_a_tone_at_its_frequency(frequency):
     time = np.arange(RATE)[:, np.newaxis] / RATE
-    ax = plotting.spectrogram(spectral.stft(np.float32(np.sin(2 * np.pi * frequency * time))))
+    ax = plotting.spectrogram(stft.stft(np.float32(np.sin(2 * np.pi * frequency * time))))
     assert cell(ax, 0.5, frequency) > -3
     assert cell(ax, 0.5, 1.8 * frequency) < -30
     assert ax.get_ylim()[0] < 50 and ax.get_ylim()[1] == 16000 and ax.get_yscale() == "log"
@@ -71,7 +72,7 @@ def test_spectrogram_shows_a_tone_at_its_frequency(frequency):
 def test_spectrogram_shows_a_click_at_its_time(sample):
     sound = np.zeros((RATE, 1), np.float32)
     sound[sample] = 1
-    ax = plotting.spectrogram(spectral.stft(sound))
+    ax = plotting.spectrogram(stft.stft(sound))
     (image,) = ax.collections
     times = image.get_coordinates()[0, :, 0]
     loudest = int(np.argmax(image.get_array()[100]))
@@ -96,7 +97,7 @@ def test_spectrogram_of_silence_is_dark():
 
 
 def test_frequencies_are_named_in_hertz_and_kilohertz():
-    ax = plotting.spectrogram(spectral.stft(noise(4000)), highest=8000.0)
+    ax = plotting.spectrogram(stft.stft(noise(4000)), highest=8000.0)
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert labels == ["50", "100", "200", "500", "1 k", "2 k", "5 k"]
     np.testing.assert_array_equal(ax.get_yticks(), [50, 100, 200, 500, 1000, 2000, 5000])

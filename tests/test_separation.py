@@ -8,11 +8,11 @@ import threadpoolctl
 from helpers import noise, one_line
 
 import sepkit
-from sepkit import audio, network, parameters, separation, spectral
+from sepkit import audio, network, separation, stft, weights
 from sepkit.datasets import RATE, SOURCES
 from sepkit.errors import AudioError, ModelError, ParameterError
 
-SEGMENT = 7168
+SEGMENT_LENGTH = 7168
 
 
 def sum_error(stems, song):
@@ -29,7 +29,7 @@ def assert_alike(stems, wanted, tolerance=1e-5):
 
 def whole_song(song, values, hop):
     """The definition, written plainly: masks of all contexts, averaged where they overlap."""
-    spectrum = spectral.stft(song)
+    spectrum = stft.stft(song)
     n_frames = len(spectrum)
     context = len(values["global_dense/kernel"]) // 30 + 11
     magnitudes = np.pad(np.abs(spectrum), [(0, 2 * context), (0, 0), (0, 0)])
@@ -45,7 +45,7 @@ def whole_song(song, values, hop):
         count[start : start + context] += 1
     masks = total[:, :n_frames] / count[:n_frames, np.newaxis, np.newaxis]
     return {
-        source: spectral.istft(mask * spectrum, len(song))
+        source: stft.istft(mask * spectrum, len(song))
         for source, mask in zip(SOURCES, masks, strict=True)
     }
 
@@ -246,9 +246,9 @@ def quarter_masks(pairs, magnitudes, hop):
 @pytest.mark.parametrize("hop", [25, 24, 5, 1])
 @pytest.mark.parametrize(("n_frames", "channels"), [(1, 1), (24, 1), (25, 2), (26, 1), (60, 2)])
 def test_masks_share_every_bin_out(hop, n_frames, channels):
-    values = parameters.initialize(channels=channels, seed=3)
+    values = weights.initialize(channels=channels, seed=3)
     magnitudes = np.abs(noise(n_frames * 513, channels)).reshape(n_frames, 513, channels)
-    masks = separation.mean_masks(network.matrices(values), magnitudes, hop)
+    masks = separation.mean_masks(network.prepare(values), magnitudes, hop)
     assert masks.shape == (4, n_frames, 513, channels) and masks.dtype == np.float32
     assert masks.min() >= 0 and masks.std() > 0.01
     np.testing.assert_allclose(masks.sum(axis=0), 1, atol=1e-5)
@@ -284,9 +284,9 @@ def test_blas_has_its_threads_back_afterwards_and_after_an_error(untrained):
 
 
 def test_report_mode_is_the_reports_procedure(untrained):
-    song = noise(33 * SEGMENT + 100, 1)
+    song = noise(33 * SEGMENT_LENGTH + 100, 1)
     stems = sepkit.separate(song, RATE, model=untrained, mode="report")
-    assert {stem.shape for stem in stems.values()} == {(32 * SEGMENT, 1)}
+    assert {stem.shape for stem in stems.values()} == {(32 * SEGMENT_LENGTH, 1)}
     assert_alike(stems, report_procedure(song, untrained))
 
 
@@ -298,22 +298,22 @@ def test_report_mode_cuts_segments_of_the_networks_own_length(untrained_30):
 
 
 def test_report_mode_fades_every_segments_edges(untrained):
-    song = noise(32 * SEGMENT, 1)
+    song = noise(32 * SEGMENT_LENGTH, 1)
     error = sum(sepkit.separate(song, RATE, model=untrained, mode="report").values()) - song
-    segments = np.abs(error.reshape(32, SEGMENT)) / np.abs(song).max()
+    segments = np.abs(error.reshape(32, SEGMENT_LENGTH)) / np.abs(song).max()
     assert segments[:, 768:6400].max() < 1e-5
     assert segments[:, :300].max(axis=1).min() > 0.1
     assert segments[:, -300:].max(axis=1).min() > 0.1
 
 
 def test_report_mode_counts_a_last_segment_that_is_not_full(untrained):
-    song = noise(31 * SEGMENT + 1, 1)
+    song = noise(31 * SEGMENT_LENGTH + 1, 1)
     stems = sepkit.separate(song, RATE, model=untrained, mode="report")
     assert stems["bass"].shape == song.shape
 
 
 def test_report_mode_refuses_short_songs_unless_padded(untrained):
-    song = noise(31 * SEGMENT, 1)
+    song = noise(31 * SEGMENT_LENGTH, 1)
     with pytest.raises(AudioError, match="31 segments.*32.*5.2 s.*pad=True") as error:
         sepkit.separate(song, RATE, model=untrained, mode="report")
     one_line(error)
@@ -321,23 +321,23 @@ def test_report_mode_refuses_short_songs_unless_padded(untrained):
     assert stems["bass"].shape == song.shape
 
 
-@pytest.mark.parametrize(("n_samples", "rate"), [(1, 44100), (33 * SEGMENT + 5, 44100),
+@pytest.mark.parametrize(("n_samples", "rate"), [(1, 44100), (33 * SEGMENT_LENGTH + 5, 44100),
                                                  (40000, 48000), (40000, 22050)])  # fmt: skip
 def test_report_mode_padded_keeps_the_length(untrained, n_samples, rate):
     song = noise(n_samples, 1)
     stems = sepkit.separate(song, rate, model=untrained, mode="report", pad=True)
     assert {stem.shape for stem in stems.values()} == {song.shape}
-    if rate == RATE and n_samples > 32 * SEGMENT:
+    if rate == RATE and n_samples > 32 * SEGMENT_LENGTH:
         cut = sepkit.separate(song, rate, model=untrained, mode="report")
         for source in SOURCES:
-            np.testing.assert_allclose(stems[source][: 32 * SEGMENT], cut[source], atol=1e-6)
+            np.testing.assert_allclose(stems[source][: 32 * SEGMENT_LENGTH], cut[source], atol=1e-6)
 
 
 # Models.
 
 
 def test_a_stereo_model_hears_both_channels_at_once():
-    values = parameters.initialize(channels=2, seed=1)
+    values = weights.initialize(channels=2, seed=1)
     song = noise(20000, 2)
     stems = sepkit.separate(song, RATE, model=values, hop=7)
     assert_alike(stems, whole_song(song, values, 7))
@@ -348,7 +348,7 @@ def test_a_stereo_model_hears_both_channels_at_once():
 
 @pytest.mark.parametrize("mode", ["song", "report"])
 def test_a_stereo_model_takes_a_mono_song_as_the_same_in_both(mode):
-    values = parameters.initialize(channels=2, seed=1)
+    values = weights.initialize(channels=2, seed=1)
     song = noise(20000, 1)
     options = {"model": values, "mode": mode, "pad": True}
     mono = sepkit.separate(song, RATE, **options)
@@ -361,7 +361,7 @@ def test_a_stereo_model_takes_a_mono_song_as_the_same_in_both(mode):
 
 @pytest.mark.parametrize("mode", ["song", "report"])
 def test_a_stereo_model_refuses_other_channel_counts(mode):
-    values = parameters.initialize(channels=2)
+    values = weights.initialize(channels=2)
     with pytest.raises(ParameterError, match="song of 3 channels does not fit") as error:
         sepkit.separate(noise(5000, 3), RATE, model=values, mode=mode, pad=True)
     one_line(error)
@@ -369,7 +369,7 @@ def test_a_stereo_model_refuses_other_channel_counts(mode):
 
 @pytest.mark.parametrize("rate", [44100, 48000])
 def test_a_model_of_other_sources_names_them_by_number(rate):
-    values = parameters.initialize(n_sources=2, seed=1)
+    values = weights.initialize(n_sources=2, seed=1)
     song = noise(8000)
     stems = sepkit.separate(song, rate, model=values)
     assert list(stems) == ["source1", "source2"]
@@ -378,10 +378,10 @@ def test_a_model_of_other_sources_names_them_by_number(rate):
 
 def test_a_name_a_path_a_dict_and_a_keras_model_are_the_same():
     keras_model = sepkit.load_model("experiment3")
-    path = parameters.find("experiment3")
+    path = weights.find_weights("experiment3")
     song = noise(8000, 1)
     wanted = sepkit.separate(song, RATE)
-    for model in ("experiment3", path, str(path), parameters.load(path), keras_model):
+    for model in ("experiment3", path, str(path), weights.load(path), keras_model):
         assert_alike(sepkit.separate(song, RATE, model=model), wanted, 1e-7)
 
 

@@ -1,180 +1,67 @@
-"""The tables of the experiments' chapters: rebuilt from cards and results, digit by digit."""
+"""Tables in Markdown."""
 
-import os
-import re
-from html.parser import HTMLParser
-from pathlib import Path
+import json
 
 import numpy as np
 import pytest
 
-from sepkit import ablations, diagnosis, experiments, metrics, parameters
+pytest.importorskip("tabulate")
+from test_results import card  # noqa: E402
 
-ROOT = Path(__file__).parents[1]
-SITE = Path(os.environ.get("SEPKIT_SITE", ROOT / "_build" / "html"))
-Table = list[list[str]]
-# Sphinx sets quotes as a printer does.
-TYPED = str.maketrans("’“”", '\'""')
+from sepkit.study import results, tables  # noqa: E402
 
 
-class Tables(HTMLParser):
-    """The texts of a page's table cells."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.tables: list[Table] = []
-        self._cell: list[str] | None = None
-        self.feed(html)
-
-    def handle_starttag(self, tag, attributes):
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr" and self.tables:
-            self.tables[-1].append([])
-        elif tag in ("td", "th") and self.tables:
-            self._cell = []
-
-    def handle_endtag(self, tag):
-        if tag in ("td", "th") and self._cell is not None:
-            self.tables[-1][-1].append("".join(self._cell).strip().translate(TYPED))
-            self._cell = None
-
-    def handle_data(self, data):
-        if self._cell is not None:
-            self._cell.append(data)
+def cells(table):
+    """The body of a table, row by row."""
+    lines = table.splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def cells(markdown: str) -> Table:
-    """Take a Markdown table apart, without the line under its head and without marks."""
-    head, _, *rows = markdown.splitlines()
-    return [
-        [cell.strip().replace("`", "").replace("**", "") for cell in row[1:-1].split("|")]
-        for row in (head, *rows)
+def test_arms_are_set_against_their_base_with_the_same_seed(tmp_path):
+    for name, gain in {"baseline-0": 0, "adam-0": 2, "adam-99": 3, "alpha-0-0": 1}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(card(gain)))
+    rows = cells(tables.arms_table(tmp_path))
+    assert [(row[1], row[3]) for row in rows] == [
+        ("baseline", "0"), ("alpha-0", "0"), ("adam", "0"), ("adam", "99")
+    ]  # fmt: skip
+    assert rows[2][4:9] == ["2.50", "2.50", "2.50", "baseline", "+2.00 ± 0.00"]
+    assert not any(rows[3][7:])
+
+
+def test_an_arm_alone_in_its_folder_is_set_against_the_base_that_comes_along(tmp_path):
+    new = results.read_results()["adam", 0]
+    (tmp_path / "adam-0.json").write_text(json.dumps(new))
+    (row,) = cells(tables.arms_table(tmp_path))
+    known = [row for row in cells(tables.arms_table()) if row[1] == "adam" and row[3] == "0"]
+    assert [row] == known and row[7] == "baseline" and "±" in row[8]
+
+
+def test_an_effects_row_names_change_base_and_arm():
+    gain = np.array([1.0, 4.0])[:, np.newaxis, np.newaxis] + np.zeros((2, 3, 4))
+    (row,) = cells(tables.effects_table([results.Effect("adam", "baseline", 0, -gain)]))
+    assert row[1:3] == ["baseline", "−2.50 ± 1.50"] and row[-1] == "`adam`"
+
+
+def test_scores_are_shown_by_metric_and_label():
+    scores = {part: {"SDR": [-1.26, 2, 3, 4], "SIR": [5] * 4, "SAR": [6] * 4}
+              for part in ("mean", "deviation")}  # fmt: skip
+    rows = cells(tables.scores_table({"a": scores, "b": scores}))
+    assert [row[:2] for row in rows[:3]] == [["SDR", "a"], ["", "b"], ["SIR", "a"]]
+    assert rows[0][2] == "−1.3 ± −1.3"
+
+
+ROW = {
+    "group": "song", "name": "a song", "ours": 1.5, "unit": "s", "ratio": 20.04, "goal": 20.0,
+    "met": True, "theirs": 1234.4, "against": "a peer", "limit": "the peak", "fraction": 0.504,
+}  # fmt: skip
+
+
+def test_a_benchmark_shows_what_was_measured_and_its_goal():
+    alone = ROW | {"theirs": None, "against": "", "unit": "", "met": False, "goal": 1.0}
+    alone["fraction"] = None
+    free = ROW | {"goal": None, "met": None}
+    assert cells(tables.benchmarks_table([ROW, alone, free])) == [
+        ["a song, against a peer", "1.5 s", "1,234 s", "20", "20", "50 %"],
+        ["a song", "1.5", "–", "20", "1, **missed**", "–"],
+        ["a song, against a peer", "1.5 s", "1,234 s", "20", "–", "50 %"],
     ]
-
-
-def means(scored: dict) -> list[str]:
-    values = [np.mean(scored["mean"][metric]) for metric in metrics.METRICS]
-    return [f"{value:.1f}".replace("-", "−") for value in values]
-
-
-def scores(number: int, mode: str, measure: str = "report") -> dict:
-    return parameters.read_card(f"experiment{number}")["scores"][mode][measure]
-
-
-def effects(*groups: str) -> Table:
-    found = ablations.effects().values()
-    return cells(
-        ablations.effects_table([e for e in found if ablations.ARMS[e.arm].group in groups])
-    )
-
-
-def experiment1() -> list[Table]:
-    published = experiments.published_scores()
-    reported = {published[k]["label"]: published[k] for k in ("paper", "report_experiment1")}
-    here = {
-        "here, the report's procedure": scores(1, "report"),
-        "here, whole song, hop 5": scores(1, "song"),
-    }
-    by_museval = {
-        "the report's procedure, museval": scores(1, "report", "museval"),
-        "whole song, museval": scores(1, "song", "museval"),
-    }
-    return [cells(experiments.markdown_table(rows)) for rows in (reported | here, by_museval)]
-
-
-def experiment2() -> list[Table]:
-    published = experiments.published_scores()
-    rows = {published["paper"]["label"]: published["paper"]}
-    for number in (1, 2):
-        reported = published[f"report_experiment{number}"]
-        rows[reported["label"]] = reported
-        rows[f"{number}, here, the report's procedure"] = scores(number, "report")
-        rows[f"{number}, here, whole song"] = scores(number, "song")
-    return [cells(experiments.markdown_table(rows))]
-
-
-def causes() -> list[Table]:
-    ways = [
-        [name, *means(scored["report"])]
-        for name, scored in diagnosis.read_scores("resyntheses").items()
-    ]
-    measured = [
-        [measure, split.title(), metric]
-        + [f"{value:.1f}".replace("-", "−") for value in scored["mean"][metric]]
-        for measure, by_split in diagnosis.read_scores("comparison").items()
-        for split, scored in by_split.items()
-        for metric in metrics.METRICS
-    ]
-    return [
-        [["what, and how", *metrics.METRICS], *ways],
-        [["measure", "songs", "metric", "bass", "drums", "other", "vocals"], *measured],
-        *(
-            effects(group)
-            for group in (
-                "tried in the report",
-                "left out in the report",
-                "the published code",
-                "optimiser",
-                "loss",
-            )
-        ),
-        effects("data", "Experiment 3"),
-    ]
-
-
-def experiment3() -> list[Table]:
-    labels = {"report": "the report's procedure", "song": "whole song"}
-    ours = {
-        f"Experiment {number}, {label}": scores(number, mode)
-        for number in (1, 2, 3)
-        for mode, label in labels.items()
-    }
-    by_museval = {
-        f"Experiment {number}, whole song, museval": scores(number, "song", "museval")
-        for number in (1, 2, 3)
-    }
-    tables = [cells(experiments.markdown_table(rows)) for rows in (ours, by_museval)]
-    taken = ("adam", "base3", "remix", "remix-tilt", "remix-speeds", "relative")
-    for arms in ((*taken, "experiment3-chosen"), ("effects", "band", "speeds-alone", "balanced")):
-        found = ablations.effects()
-        compared = [found[arm] for arm in arms if arm in found]
-        tables.append(cells(ablations.effects_table(compared)))
-    return tables
-
-
-CHAPTERS = {
-    "experiment1": experiment1,
-    "experiment2": experiment2,
-    "causes": causes,
-    "experiment3": experiment3,
-}
-
-
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_the_tables_of_a_chapter_are_what_cards_and_results_say(name):
-    path = SITE / f"{name}.html"
-    if not path.is_file():
-        pytest.skip(f"no built site at {SITE}: run `make book` first")
-    html = path.read_text(encoding="utf-8")
-    shown = Tables(html).tables
-    for wanted in CHAPTERS[name]():
-        assert wanted in shown, wanted[:3]
-        # And the test would see a digit that differs.
-        digit = next(d for row in wanted[1:] for d in row[1:] if re.search(r"\d\.\d", d))
-        other = re.sub(r"\d", lambda found: str((int(found[0]) + 1) % 10), digit, count=1)
-        assert wanted not in Tables(html.replace(digit, other)).tables
-
-
-def test_the_means_of_cards_are_those_of_their_songs():
-    for number in (1, 2, 3):
-        card = parameters.read_card(f"experiment{number}")
-        for mode in experiments.MODES:
-            scored = card["scores"][mode]
-            for metric in metrics.METRICS:
-                values = np.array(
-                    [channel[metric] for song in scored["songs"] for channel in song["report"]]
-                )
-                told = scored["report"]
-                np.testing.assert_allclose(values.mean(axis=0), told["mean"][metric], atol=1e-3)
-                np.testing.assert_allclose(values.std(axis=0), told["deviation"][metric], atol=1e-3)

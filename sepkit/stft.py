@@ -14,17 +14,17 @@ import scipy.fft
 
 from sepkit.errors import ParameterError
 
-FRAME = 1024
+FRAME_LENGTH = 1024
 """Samples a frame."""
-HOP = 256
+HOP_LENGTH = 256
 """Samples between the starts of frames."""
-N_BINS = FRAME // 2 + 1
+N_BINS = FRAME_LENGTH // 2 + 1
 """Frequency bins a frame, 43 Hz apart at 44.1 kHz."""
 CONTEXT = 25
 """Frames that the network sees at once: 162.5 ms of new sound."""
-SEGMENT = HOP * (CONTEXT + 3)
+SEGMENT_LENGTH = HOP_LENGTH * (CONTEXT + 3)
 """Samples that make exactly one context without padding (7168)."""
-EDGE = FRAME - HOP
+EDGE_LENGTH = FRAME_LENGTH - HOP_LENGTH
 """Samples at an end of a segment that fewer than four frames cover (768)."""
 
 _OVERLAP_GAIN = 1.5
@@ -41,7 +41,7 @@ def window() -> np.ndarray:
     ndarray of shape (1024,), float32
         ``0.5 - 0.5 cos(2 pi n / 1024)``.
     """
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME) / FRAME)).astype(np.float32)
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME_LENGTH) / FRAME_LENGTH)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class Transform:
     Harris (1978), On the use of windows for harmonic analysis with the discrete Fourier transform.
     """
 
-    hop: int = HOP
+    hop: int = HOP_LENGTH
     window: str = "hann"
 
     def __post_init__(self):
-        if self.hop not in range(1, FRAME // 2 + 1) or FRAME % self.hop:
-            raise ParameterError(f"hop {self.hop}: give a divisor of {FRAME}, at most half of it")
+        if self.hop not in range(1, FRAME_LENGTH // 2 + 1) or FRAME_LENGTH % self.hop:
+            raise ParameterError(f"hop {self.hop}: give a divisor of {FRAME_LENGTH}, at most half of it")
         if self.window not in ("hann", "blackman-harris"):
             raise ParameterError(f"window {self.window!r}: unknown; use hann or blackman-harris")
 
@@ -87,7 +87,7 @@ class Transform:
         # It takes a third of a second to import, and separating does not need it.
         from scipy.signal.windows import blackmanharris
 
-        return blackmanharris(FRAME, sym=True).astype(np.float32)
+        return blackmanharris(FRAME_LENGTH, sym=True).astype(np.float32)
 
     def count_samples(self, n_frames: int) -> int:
         """Count the samples that make some frames without padding.
@@ -102,7 +102,7 @@ class Transform:
         int
             Samples.
         """
-        return self.hop * (n_frames - 1) + FRAME
+        return self.hop * (n_frames - 1) + FRAME_LENGTH
 
     def fade(self, n_samples: int) -> np.ndarray:
         """Tell what is left of each sample of a segment that is transformed and inverted alone.
@@ -118,7 +118,7 @@ class Transform:
             1 where as many frames as overlap cover a sample; towards both ends, less.
         """
         squares = self.values() ** 2
-        n_frames = (n_samples - FRAME) // self.hop + 1
+        n_frames = (n_samples - FRAME_LENGTH) // self.hop + 1
         covered = overlap_add(np.tile(squares, (n_frames, 1)), self.hop)
         return covered / np.resize(squares.reshape(-1, self.hop).sum(axis=0), n_samples)
 
@@ -139,10 +139,10 @@ def count_frames(n_samples: int) -> int:
     int
         Frames: enough that four of them cover every sample.
     """
-    return -(-(n_samples + EDGE) // HOP)
+    return -(-(n_samples + EDGE_LENGTH) // HOP_LENGTH)
 
 
-def frames_transform(samples: np.ndarray) -> np.ndarray:
+def transform_frames(samples: np.ndarray) -> np.ndarray:
     """Transform every frame that fits into some samples, without padding.
 
     Parameters
@@ -157,11 +157,11 @@ def frames_transform(samples: np.ndarray) -> np.ndarray:
     """
     # Each channel in one piece: FFTs are twice as fast where samples are neighbours.
     channels = np.ascontiguousarray(np.swapaxes(samples, -1, -2))
-    frames = np.lib.stride_tricks.sliding_window_view(channels, FRAME, axis=-1)[..., ::HOP, :]
+    frames = np.lib.stride_tricks.sliding_window_view(channels, FRAME_LENGTH, axis=-1)[..., ::HOP_LENGTH, :]
     return np.moveaxis(scipy.fft.rfft(frames * window(), axis=-1), -3, -1)
 
 
-def frames_inverse(spectra: np.ndarray) -> np.ndarray:
+def invert_frames(spectra: np.ndarray) -> np.ndarray:
     """Invert spectra and add up the overlapping frames, without cutting anything off.
 
     The first and last 768 samples are covered by fewer than four frames and come out faded: by
@@ -180,15 +180,15 @@ def frames_inverse(spectra: np.ndarray) -> np.ndarray:
     spectra = np.moveaxis(spectra, -1, -3)
     *batch, n_frames, _ = spectra.shape
     gain = window() / _OVERLAP_GAIN
-    sound = np.zeros((*batch, n_frames + 3, HOP), np.float32)
+    sound = np.zeros((*batch, n_frames + 3, HOP_LENGTH), np.float32)
     for start in range(0, n_frames, _BLOCK):
-        frames = scipy.fft.irfft(spectra[..., start : start + _BLOCK, :], FRAME, axis=-1)
+        frames = scipy.fft.irfft(spectra[..., start : start + _BLOCK, :], FRAME_LENGTH, axis=-1)
         frames *= gain
-        quarters = frames.reshape(*frames.shape[:-1], FRAME // HOP, HOP)
-        for quarter in range(FRAME // HOP):
+        quarters = frames.reshape(*frames.shape[:-1], FRAME_LENGTH // HOP_LENGTH, HOP_LENGTH)
+        for quarter in range(FRAME_LENGTH // HOP_LENGTH):
             first = start + quarter
             sound[..., first : first + frames.shape[-2], :] += quarters[..., quarter, :]
-    return np.swapaxes(sound.reshape(*batch, HOP * (n_frames + 3)), -1, -2)
+    return np.swapaxes(sound.reshape(*batch, HOP_LENGTH * (n_frames + 3)), -1, -2)
 
 
 def stft(audio: np.ndarray) -> np.ndarray:
@@ -205,8 +205,8 @@ def stft(audio: np.ndarray) -> np.ndarray:
         Frame n starts at sample ``256 n - 768``: the sound is padded with zeros so that four
         frames cover every sample (see `count_frames`).
     """
-    after = HOP * (count_frames(len(audio)) - 1) + FRAME - EDGE - len(audio)
-    return frames_transform(np.pad(np.asarray(audio, np.float32), [(EDGE, after), (0, 0)]))
+    after = HOP_LENGTH * (count_frames(len(audio)) - 1) + FRAME_LENGTH - EDGE_LENGTH - len(audio)
+    return transform_frames(np.pad(np.asarray(audio, np.float32), [(EDGE_LENGTH, after), (0, 0)]))
 
 
 def istft(spectrum: np.ndarray, n_samples: int) -> np.ndarray:
@@ -224,10 +224,10 @@ def istft(spectrum: np.ndarray, n_samples: int) -> np.ndarray:
     ndarray of shape (n_samples, n_channels), float32
         The sound: of an unchanged spectrum, the one that went in, to 1e-6 of its peak.
     """
-    return frames_inverse(spectrum)[EDGE : EDGE + n_samples]
+    return invert_frames(spectrum)[EDGE_LENGTH : EDGE_LENGTH + n_samples]
 
 
-def segments(audio: np.ndarray, *, length: int = SEGMENT, step: int | None = None) -> np.ndarray:
+def segments(audio: np.ndarray, *, length: int = SEGMENT_LENGTH, step: int | None = None) -> np.ndarray:
     """Cut a sound into segments: end to end, as the report does, or overlapping.
 
     Parameters

@@ -14,7 +14,8 @@ from importlib import resources
 import numpy as np
 from IPython.display import HTML
 
-from sepkit import datasets, media
+from sepkit import datasets
+from sepkit.notebook import media
 from sepkit.datasets import SOURCES
 from sepkit.errors import ParameterError
 from sepkit.metrics import METRICS
@@ -50,7 +51,7 @@ def song_rows(scored: Mapping) -> list[dict[str, str | float]]:
         Song, genre where MUSDB18's table knows it, and the report's scores of the left channel
         by metric and source [dB].
     """
-    genres = {row["track"]: row["genre"] for row in datasets.table()}
+    genres = {row["track"]: row["genre"] for row in datasets.musdb_table()}
     return [
         {"song": song["name"], "genre": genres.get(song["name"], "")}
         | {
@@ -63,7 +64,7 @@ def song_rows(scored: Mapping) -> list[dict[str, str | float]]:
 
 
 def box_dots(scored: Mapping, *, page: str = "") -> HTML:
-    """Name the songs that `sepkit.plotting.scores` draws as dots, with a link to the row of each.
+    """Name the songs that `sepkit.notebook.plotting.scores` draws as dots, with a link to the row of each.
 
     Parameters
     ----------

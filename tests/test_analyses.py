@@ -1,18 +1,19 @@
-"""Experiment 1 by other ways back to sound and by other measures."""
+"""Experiment 1 by other resyntheses and other measures."""
 
 import json
 
 import numpy as np
 from helpers import noise_track
 
-from sepkit import diagnosis, experiments, metrics, parameters, separation
+from sepkit import evaluation, metrics, separation, weights
+from sepkit.study import analyses, cards
 
 
-def test_ways_back_to_sound_are_those_of_the_separation():
-    values = parameters.initialize(seed=3)
+def test_resyntheses_are_those_of_the_separation():
+    values = weights.initialize(seed=3)
     track = noise_track(0, n_segments=33)
     stems = np.stack([stem[:, :1] for stem in track.stems.values()])
-    ways = diagnosis.resyntheses(values)
+    ways = analyses.resyntheses(values)
     mixture = stems.sum(axis=0)
     song = np.stack(list(separation.separate(mixture, 44100, model=values).values()))
     np.testing.assert_allclose(ways["network, song, hop 5"](stems), song, atol=1e-5)
@@ -26,42 +27,42 @@ def test_ways_back_to_sound_are_those_of_the_separation():
 
 def test_resyntheses_are_scored_on_what_the_report_s_procedure_keeps():
     track = noise_track(0, n_segments=33)
-    scored = diagnosis.score_resyntheses([track], model=parameters.initialize())
+    scored = analyses.score_resyntheses([track], model=weights.initialize())
     references = np.stack([stem[: 32 * 7168, 0] for stem in track.stems.values()])
-    estimates = diagnosis._true_sources_in_segments(
+    estimates = analyses._true_segments(
         np.stack([stem[:, :1] for stem in track.stems.values()])
     )
     wanted = metrics.report_scores(references, estimates[:, : 32 * 7168, 0])
-    evaluation = scored["true sources, segments"]
-    np.testing.assert_allclose(evaluation.songs[0].report[0], wanted)
-    assert evaluation.as_dict()["report"]["n"]["SAR"] == [1, 1, 1, 1]
+    true = scored["true sources, segments"]
+    np.testing.assert_allclose(true.songs[0].scores["report"][0], wanted)
+    assert true.as_dict()["report"]["n"]["SAR"] == [1, 1, 1, 1]
 
 
 def test_the_same_estimates_are_scored_by_every_measure(tmp_path):
     songs = [noise_track(seed, n_segments=32) for seed in range(2)]
-    path = diagnosis.run_comparison({"dev": songs, "test": songs[:1]}, output=tmp_path)
+    path = analyses.run_comparison({"dev": songs, "test": songs[:1]}, output=tmp_path)
     told = json.loads(path.read_text())["scores"]
-    assert tuple(told) == diagnosis.MEASURES
-    by_song = [experiments.score_song(song, "experiment1", mode="report") for song in songs]
-    for measure, mine in (("one tap", "report"), ("museval", "museval")):
-        wanted = np.mean([getattr(scores, mine)[0, 0] for scores in by_song], axis=0)
+    assert tuple(told) == analyses.MEASURES
+    by_song = evaluation.evaluate("experiment1", songs, mode="report", n_jobs=1).songs
+    for measure, mine in (("one tap", "report"), ("museval", "bsseval")):
+        wanted = np.mean([song.scores[mine][0, 0] for song in by_song], axis=0)
         np.testing.assert_allclose(told[measure]["dev"]["mean"]["SDR"], wanted, atol=2e-4)
-    for measure in diagnosis.MEASURES:
+    for measure in analyses.MEASURES:
         assert [s["name"] for s in told[measure]["dev"]["songs"]] == [s.name for s in songs]
         assert told[measure]["test"]["deviation"]["SDR"] == [0.0] * 4
     path.write_text("kept")
-    assert diagnosis.run_comparison(output=tmp_path).read_text() == "kept"
+    assert analyses.run_comparison(output=tmp_path).read_text() == "kept"
 
 
 def test_the_paper_s_table_is_nearest_to_dev_with_its_last_columns_exchanged():
-    published = experiments.published_scores()
-    distances = diagnosis.column_distances(published)
+    published = cards.published_scores()
+    distances = analyses.column_distances(published)
     assert min(distances, key=distances.get) == ("exchanged", "dev")
     paper, dev = (published[name]["mean"]["SDR"] for name in ("paper", "campaign_dev"))
     one = {"mean": {m: paper for m in metrics.METRICS}}
     made = {"paper": one, "campaign_dev": {"mean": {m: dev for m in metrics.METRICS}}}
     made["campaign_test"] = one
-    again = diagnosis.column_distances(made)
+    again = analyses.column_distances(made)
     assert again["as printed", "test"] == 0
     wanted = (np.subtract([paper[0], paper[1], paper[3], paper[2]], dev) ** 2).mean() ** 0.5
     np.testing.assert_allclose(again["exchanged", "dev"], wanted)

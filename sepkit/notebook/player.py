@@ -17,7 +17,7 @@ from importlib import resources
 
 import numpy as np
 
-from sepkit import media
+from sepkit.notebook import media
 from sepkit.errors import AudioError, ParameterError
 
 LARGEST_OUTPUT = 48 * 2**20

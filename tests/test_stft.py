@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from sepkit import spectral
+from sepkit import stft
 from sepkit.errors import ParameterError
 
 
@@ -17,27 +17,27 @@ def noise(*shape, seed=0):
 @pytest.mark.parametrize("n_channels", [1, 2])
 def test_istft_of_stft_gives_the_sound_back_edges_included(n_samples, n_channels):
     sound = noise(n_samples, n_channels)
-    back = spectral.istft(spectral.stft(sound), n_samples)
+    back = stft.istft(stft.stft(sound), n_samples)
     assert back.shape == sound.shape
     assert back.dtype == np.float32
     assert np.abs(back - sound).max() <= 1e-6 * np.abs(sound).max()
 
 
 def test_stft_has_the_contract_s_shape_and_dtype():
-    spectrum = spectral.stft(noise(10_000, 2))
-    assert spectrum.shape == (spectral.count_frames(10_000), 513, 2)
+    spectrum = stft.stft(noise(10_000, 2))
+    assert spectrum.shape == (stft.count_frames(10_000), 513, 2)
     assert spectrum.dtype == np.complex64
 
 
 def test_stft_equals_librosa_where_both_see_the_same_samples():
     sound = noise(20_480, 1)
-    ours = spectral.frames_transform(sound)[:, :, 0]
+    ours = stft.transform_frames(sound)[:, :, 0]
     theirs = librosa.stft(sound[:, 0], n_fft=1024, hop_length=256, window="hann", center=False)
     np.testing.assert_allclose(ours, theirs.T, atol=2e-4)
 
 
 def test_window_is_the_periodic_hann_and_its_squares_add_up():
-    window = spectral.window()
+    window = stft.window()
     np.testing.assert_allclose(window, scipy.signal.get_window("hann", 1024), atol=1e-7)
     assert scipy.signal.check_NOLA("hann", 1024, 768)
     squares = sum(np.roll(window**2, 256 * k) for k in range(4))
@@ -45,15 +45,15 @@ def test_window_is_the_periodic_hann_and_its_squares_add_up():
 
 
 def test_a_segment_comes_back_faded_over_768_samples_at_either_end():
-    segment = noise(spectral.SEGMENT, 1)
-    back = spectral.frames_inverse(spectral.frames_transform(segment))
-    middle = slice(spectral.EDGE, -spectral.EDGE)
+    segment = noise(stft.SEGMENT_LENGTH, 1)
+    back = stft.invert_frames(stft.transform_frames(segment))
+    middle = slice(stft.EDGE_LENGTH, -spectral.EDGE_LENGTH)
     np.testing.assert_allclose(back[middle], segment[middle], atol=1e-5)
     assert back.shape == segment.shape
     # What is left near the ends is the sum of fewer than four squared windows, over 3/2.
-    squares = spectral.window() ** 2 / 1.5
-    gain = np.zeros(spectral.SEGMENT)
-    for frame in range(spectral.CONTEXT):
+    squares = stft.window() ** 2 / 1.5
+    gain = np.zeros(stft.SEGMENT_LENGTH)
+    for frame in range(stft.CONTEXT):
         gain[256 * frame : 256 * frame + 1024] += squares
     np.testing.assert_allclose(back[:, 0], gain * segment[:, 0], atol=1e-5)
     assert gain[0] == 0 and gain[128] < 0.02
@@ -61,32 +61,32 @@ def test_a_segment_comes_back_faded_over_768_samples_at_either_end():
 
 def test_segments_are_end_to_end_and_the_last_is_padded_with_zeros():
     sound = noise(3 * 7168 + 5, 2)
-    pieces = spectral.segments(sound)
+    pieces = stft.split_segments(sound)
     assert pieces.shape == (4, 7168, 2)
     np.testing.assert_array_equal(pieces.reshape(-1, 2)[: len(sound)], sound)
     assert not pieces.reshape(-1, 2)[len(sound) :].any()
-    assert spectral.segments(sound[: 2 * 7168]).shape[0] == 2
+    assert stft.split_segments(sound[: 2 * 7168]).shape[0] == 2
 
 
 def test_a_transform_out_of_range_is_refused():
     for options in ({"hop": 300}, {"hop": 0}, {"hop": 1024}, {"window": "hamming"}):
         (name,) = options
         with pytest.raises(ParameterError, match=name):
-            spectral.Transform(**options)
+            stft.Transform(**options)
 
 
 def test_a_segment_of_the_report_s_transform_fades_as_this_module_s_pair_does():
-    transform = spectral.REPORT_TRANSFORM
-    assert transform.count_samples(spectral.CONTEXT) == spectral.SEGMENT
-    ones = np.ones((spectral.SEGMENT, 1), np.float32)
-    gain = spectral.frames_inverse(spectral.frames_transform(ones))[:, 0]
-    np.testing.assert_allclose(transform.fade(spectral.SEGMENT), gain, atol=1e-6)
+    transform = stft.REPORT_TRANSFORM
+    assert transform.count_samples(stft.CONTEXT) == stft.SEGMENT_LENGTH
+    ones = np.ones((stft.SEGMENT_LENGTH, 1), np.float32)
+    gain = stft.invert_frames(stft.transform_frames(ones))[:, 0]
+    np.testing.assert_allclose(transform.fade(stft.SEGMENT_LENGTH), gain, atol=1e-6)
 
 
 @pytest.mark.parametrize("n_samples", [1, 8448, 8449, 20000])
 def test_segments_overlap_as_asked_and_hold_all_of_the_sound(n_samples):
     sound = noise(n_samples, 2)
-    pieces = spectral.segments(sound, length=8448, step=1280)
+    pieces = stft.split_segments(sound, length=8448, step=1280)
     padded = np.pad(sound, [(0, 8448), (0, 0)])
     for i, piece in enumerate(pieces):
         np.testing.assert_array_equal(piece, padded[1280 * i : 1280 * i + 8448])
@@ -99,7 +99,7 @@ def test_segments_overlap_as_asked_and_hold_all_of_the_sound(n_samples):
 @pytest.mark.parametrize("n_frames", [3, 25, 26, 130])
 def test_contexts_start_every_hop_and_cover_every_frame(n_frames, hop):
     frames = noise(n_frames, 4)
-    grouped = spectral.contexts(frames, hop)
+    grouped = stft.split_contexts(frames, hop)
     for i, context in enumerate(grouped):
         part = frames[i * hop : i * hop + 25]
         np.testing.assert_array_equal(context[: len(part)], part)
@@ -112,12 +112,12 @@ def test_contexts_start_every_hop_and_cover_every_frame(n_frames, hop):
 def test_overlap_add_is_the_transpose_of_contexts(hop):
     n_contexts = 6
     values = noise(n_contexts, 25, 3)
-    total = spectral.overlap_add(values, hop)
+    total = stft.overlap_add(values, hop)
     plain = np.zeros(((n_contexts - 1) * hop + 25, 3), np.float32)
     for i in range(n_contexts):
         plain[i * hop : i * hop + 25] += values[i]
     np.testing.assert_allclose(total, plain, atol=1e-5)
     frames = noise(len(total), 3, seed=1)
     np.testing.assert_allclose(
-        np.vdot(spectral.contexts(frames, hop), values), np.vdot(frames, total), rtol=1e-4
+        np.vdot(stft.split_contexts(frames, hop), values), np.vdot(frames, total), rtol=1e-4
     )

@@ -25,10 +25,10 @@ from IPython.display import HTML, display
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sepkit import media
+from sepkit.notebook import media
 from sepkit.datasets import RATE
 from sepkit.errors import ParameterError
-from sepkit.plotting import with_fallback
+from sepkit.notebook.plotting import with_fallback
 
 MOST_STEPS = 24
 """Steps that a page carries for one figure."""

@@ -17,10 +17,10 @@ import soundfile
 from helpers import noise
 from PIL import Image
 
-from sepkit import stepper
+from sepkit.notebook import explorer
 from sepkit.errors import AudioError, ParameterError, SepkitError
-from sepkit.media import SITE_DIRECTORY
-from sepkit.stepper import Step, explore
+from sepkit.notebook.media import SITE_DIRECTORY
+from sepkit.notebook.explorer import Step, explore
 
 LICENCE = "Nobody: Noise, CC0"
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -150,13 +150,14 @@ def test_page_of_a_site_names_whose_sound_it_plays(site):
 
 
 def test_24_pictures_of_a_song_stay_small(site):
-    from sepkit import plotting, spectral
+    from sepkit import stft
+    from sepkit.notebook import plotting
 
     sound = noise(6 * 44100, 1)
 
     def step(seed):
         ax = plt.subplots(figsize=(6.8, 3.4), layout="constrained")[1]
-        spectrum = spectral.stft(np.roll(sound, 1000 * seed) * np.float32(0.9**seed))
+        spectrum = stft.stft(np.roll(sound, 1000 * seed) * np.float32(0.9**seed))
         plotting.spectrogram(spectrum, ax=ax)
         return Step(ax.figure, alt="noise")
 
@@ -243,4 +244,4 @@ def test_step_that_cannot_be_shown_is_one_clear_line(made, reason):
 
 def test_as_many_steps_as_a_page_carries_are_allowed():
     explore(silent, {"a": range(6), "b": range(4)})
-    assert stepper.MOST_STEPS == 24
+    assert explorer.MOST_STEPS == 24

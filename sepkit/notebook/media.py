@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 
 from sepkit.errors import AudioError, ParameterError
-from sepkit.files import written_whole
+from sepkit.files import atomic_write
 
 SITE_DIRECTORY = "SEPKIT_PLAYER_DIRECTORY"
 """Environment variable: the folder that a site serves as ``_static/audio``, while it is built."""
@@ -161,7 +161,7 @@ def saved(content: bytes, media_type: str, directory: Path) -> str:
     if not path.exists():
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            with written_whole(path) as beside:
+            with atomic_write(path) as beside:
                 beside.write_bytes(content)
         except OSError as error:
             raise AudioError(

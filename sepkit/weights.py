@@ -37,8 +37,8 @@ import numpy as np
 
 from sepkit.datasets import SOURCES
 from sepkit.errors import ModelError
-from sepkit.files import written_whole
-from sepkit.spectral import CONTEXT, N_BINS
+from sepkit.files import atomic_write
+from sepkit.stft import CONTEXT, N_BINS
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,10 @@ def count(parameters: Parameters) -> int:
     int
         489,142 for one channel and four sources.
     """
-    return sum(math.prod(value.shape) for value in parameters.values())
+    return sum(math.prod(value.shape) for value in weights.values())
 
 
-def layer_sizes(parameters: Parameters) -> Sizes:
+def infer_sizes(parameters: Parameters) -> Sizes:
     """Tell how large a network's layers are.
 
     Parameters
@@ -193,10 +193,10 @@ def dimensions(parameters: Parameters) -> tuple[int, int]:
     ModelError
         When an array is missing, superfluous or of another shape.
     """
-    sizes = layer_sizes(parameters)
+    sizes = infer_sizes(parameters)
     n_sources, _, channels, _ = parameters["vertical_deconvolution/kernel"].shape
     wanted = shapes(channels=channels, n_sources=n_sources, sizes=sizes)
-    for name in wanted.keys() | parameters.keys():
+    for name in wanted.keys() | weights.keys():
         have = parameters[name].shape if name in parameters else None
         if have != wanted.get(name):
             raise ModelError(
@@ -223,7 +223,7 @@ def first_sources(parameters: Parameters, n_sources: int) -> dict[str, np.ndarra
     """
     return {
         name: value[:n_sources] if name.split("/")[0] in DECODER else value
-        for name, value in parameters.items()
+        for name, value in weights.items()
     }
 
 
@@ -396,9 +396,9 @@ def save(parameters: Parameters, path: str | os.PathLike) -> None:
         ``NAME.weights.h5``; it appears whole or not at all.
     """
     dimensions(parameters)
-    with written_whole(path) as beside, h5py.File(beside, "w") as file:
+    with atomic_write(path) as beside, h5py.File(beside, "w") as file:
         group = file.create_group(_FILE_GROUP)
-        for name, value in parameters.items():
+        for name, value in weights.items():
             group.create_dataset(name.replace("/", "_"), data=np.asarray(value, np.float32))
 
 

@@ -5,12 +5,13 @@ import re
 
 import pytest
 
-from sepkit import parameters, plotting
+from sepkit import weights
+from sepkit.notebook import plotting
 from sepkit.datasets import SOURCES
 from sepkit.errors import ParameterError
-from sepkit.media import SITE_DIRECTORY
+from sepkit.notebook.media import SITE_DIRECTORY
 from sepkit.metrics import METRICS
-from sepkit.songtable import anchor, box_dots, song_rows, song_table
+from sepkit.notebook.song_table import anchor, box_dots, song_rows, song_table
 
 SONGS = [
     {"song": "A & B - One", "genre": "Pop <Rock>", "SDR": -1.25},
@@ -41,7 +42,7 @@ def test_a_name_leads_where_its_song_can_be_heard():
 
 
 def test_rows_of_a_card_hold_every_score_of_the_left_channel():
-    scored = parameters.read_card("experiment2")["scores"]["song"]
+    scored = weights.read_card("experiment2")["scores"]["song"]
     rows = song_rows(scored)
     assert len(rows) == 50 and rows[0]["genre"]
     assert list(rows[0]) == ["song", "genre", *(f"{m} {s}" for m in METRICS for s in SOURCES)]
@@ -51,7 +52,7 @@ def test_rows_of_a_card_hold_every_score_of_the_left_channel():
 
 
 def test_songs_named_beside_a_box_plot_are_its_dots():
-    scored = parameters.read_card("experiment1")["scores"]["song"]
+    scored = weights.read_card("experiment1")["scores"]["song"]
     html = box_dots(scored, page="listening.html").data
     drawn = [
         value

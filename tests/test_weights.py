@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import reference
 
-from sepkit import network, parameters
+from sepkit import network, weights
 from sepkit.datasets import SOURCES
 from sepkit.errors import ModelError
-from sepkit.parameters import Sizes
+from sepkit.weights import Sizes
 
 
 def write_report_file(path, layers):
@@ -25,7 +25,7 @@ def write_report_file(path, layers):
 
 
 def test_one_channel_and_four_sources_make_489142_parameters():
-    assert parameters.count(parameters.initialize()) == 489_142
+    assert weights.count_parameters(weights.initialize()) == 489_142
 
 
 @pytest.mark.parametrize(
@@ -40,34 +40,34 @@ def test_one_channel_and_four_sources_make_489142_parameters():
     ],
 )
 def test_each_layer_has_the_report_s_number_of_parameters(layer, n_parameters):
-    values = parameters.initialize()
+    values = weights.initialize()
     own = {name: value for name, value in values.items() if name.startswith(layer)}
-    assert parameters.count(own) == n_parameters
+    assert weights.count_parameters(own) == n_parameters
 
 
 @pytest.mark.parametrize(("channels", "n_sources"), [(1, 4), (2, 4), (3, 2), (1, 5)])
 def test_dimensions_are_told_from_the_arrays(channels, n_sources):
-    values = parameters.initialize(channels=channels, n_sources=n_sources)
-    assert parameters.dimensions(values) == (channels, n_sources)
+    values = weights.initialize(channels=channels, n_sources=n_sources)
+    assert weights.check_shapes(values) == (channels, n_sources)
 
 
 def test_first_values_follow_glorot_and_the_seed():
-    values = parameters.initialize(seed=3)
+    values = weights.initialize(seed=3)
     kernel = values["horizontal_deconvolution/kernel"]
     limit = np.sqrt(6 / (12 * 50 + 12 * 30))
     assert 0.99 * limit < np.abs(kernel).max() <= limit
     assert not values["global_dense/bias"].any()
-    again = parameters.initialize(seed=3)
-    other = parameters.initialize(seed=4)
+    again = weights.initialize(seed=3)
+    other = weights.initialize(seed=4)
     assert all(np.array_equal(values[name], again[name]) for name in values)
     assert not np.array_equal(kernel, other["horizontal_deconvolution/kernel"])
     assert not np.array_equal(kernel[0], kernel[1])
 
 
 def test_a_weight_file_comes_back_equal(tmp_path):
-    values = parameters.initialize(channels=2, seed=1)
-    parameters.save(values, tmp_path / "x.weights.h5")
-    back = parameters.load(tmp_path / "x.weights.h5")
+    values = weights.initialize(channels=2, seed=1)
+    weights.save(values, tmp_path / "x.weights.h5")
+    back = weights.load(tmp_path / "x.weights.h5")
     assert list(back) == list(values)
     assert all(np.array_equal(back[name], values[name]) for name in values)
     assert [path.name for path in tmp_path.iterdir()] == ["x.weights.h5"]
@@ -76,7 +76,7 @@ def test_a_weight_file_comes_back_equal(tmp_path):
 def test_the_report_s_file_is_read_layer_by_layer(tmp_path):
     layers = reference.random_layers(seed=5)
     write_report_file(tmp_path / "report.h5", layers)
-    values = parameters.load(tmp_path / "report.h5")
+    values = weights.load(tmp_path / "report.h5")
     magnitudes = np.random.default_rng(6).random((2, 25, 513, 1), dtype=np.float32)
     ours = network.masks(values, magnitudes)
     for i in range(2):
@@ -90,7 +90,7 @@ def test_the_report_s_file_is_read_layer_by_layer(tmp_path):
 
 def test_both_forms_hold_the_same_numbers():
     layers = reference.random_layers(channels=2, seed=7)
-    back = parameters.to_report(parameters.from_report(layers))
+    back = weights.to_report(weights.from_report(layers))
     assert back.keys() == layers.keys()
     for name, pair in layers.items():
         assert all(np.array_equal(a, b) for a, b in zip(back[name], pair, strict=True))
@@ -101,7 +101,7 @@ def test_a_missing_layer_is_named(tmp_path):
     del layers["single_dense_other"]
     write_report_file(tmp_path / "report.h5", layers)
     with pytest.raises(ModelError, match="single_dense_other"):
-        parameters.load(tmp_path / "report.h5")
+        weights.load(tmp_path / "report.h5")
 
 
 def test_an_array_of_another_shape_is_named(tmp_path):
@@ -109,7 +109,7 @@ def test_an_array_of_another_shape_is_named(tmp_path):
     layers["global_dense"] = (np.zeros((10, 128), np.float32), np.zeros(128, np.float32))
     write_report_file(tmp_path / "report.h5", layers)
     with pytest.raises(ModelError, match="report.h5.*global_dense/kernel"):
-        parameters.load(tmp_path / "report.h5")
+        weights.load(tmp_path / "report.h5")
 
 
 def test_the_length_of_a_context_is_read_off_the_arrays():
@@ -119,33 +119,33 @@ def test_the_length_of_a_context_is_read_off_the_arrays():
         Sizes(25, 60, 15, 64, 20),
         Sizes(pattern=30, context=30),
     ):
-        assert parameters.layer_sizes(parameters.initialize(sizes=sizes)) == sizes
+        assert weights.infer_sizes(weights.initialize(sizes=sizes)) == sizes
 
 
 def test_arrays_made_for_contexts_of_different_lengths_are_refused():
-    values = parameters.initialize()
-    longer = parameters.initialize(sizes=Sizes(context=30))
+    values = weights.initialize()
+    longer = weights.initialize(sizes=Sizes(context=30))
     for name in ("global_dense/kernel", "single_dense/kernel", "single_dense/bias"):
         with pytest.raises(ModelError, match=r"weights: \w+_dense/\w+ has shape"):
-            parameters.dimensions(values | {name: longer[name]})
+            weights.check_shapes(values | {name: longer[name]})
 
 
 @pytest.mark.parametrize("content", [b"", b"not an HDF5 file"])
 def test_a_file_that_is_no_weight_file_is_refused(tmp_path, content):
     (tmp_path / "bad.h5").write_bytes(content)
     with pytest.raises(ModelError, match="bad.h5"):
-        parameters.load(tmp_path / "bad.h5")
+        weights.load(tmp_path / "bad.h5")
 
 
 def test_a_missing_file_and_an_unknown_name_are_refused(tmp_path):
     with pytest.raises(ModelError, match="gone.h5: no such weight file"):
-        parameters.load(tmp_path / "gone.h5")
+        weights.load(tmp_path / "gone.h5")
     with pytest.raises(ModelError, match="'experiment99': unknown"):
-        parameters.find("experiment99")
+        weights.find_weights("experiment99")
 
 
 def test_experiment_1_comes_with_the_library_and_has_a_card():
-    assert "experiment1" in parameters.list_models()
-    values = parameters.load(parameters.find("experiment1"))
-    assert parameters.count(values) == 489_142
-    assert parameters.read_card("experiment1")["parameters"] == 489_142
+    assert "experiment1" in weights.list_models()
+    values = weights.load(weights.find_weights("experiment1"))
+    assert weights.count_parameters(values) == 489_142
+    assert weights.read_card("experiment1")["parameters"] == 489_142

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from sepkit.datasets import RATE, SOURCES
 from sepkit.metrics import METRICS
-from sepkit.spectral import EDGE, FRAME, HOP
+from sepkit.stft import EDGE_LENGTH, FRAME_LENGTH, HOP_LENGTH
 
 COLOURS = {
     "mixture": "#7f7f7f",
@@ -158,7 +158,7 @@ def timbre_filters(kernel: np.ndarray, *, ax: Axes | None = None, highest: float
 
 def _image(ax: Axes, picture: np.ndarray, highest: float, **options):
     # Frame n spans half a hop on either side of its centre; it starts at sample 256 n - 768.
-    times = ((np.arange(picture.shape[1] + 1) - 0.5) * HOP + FRAME // 2 - EDGE) / RATE
+    times = ((np.arange(picture.shape[1] + 1) - 0.5) * HOP_LENGTH + FRAME_LENGTH // 2 - EDGE_LENGTH) / RATE
     image = ax.pcolormesh(times, _bin_edges(len(picture)), picture, rasterized=True, **options)
     _logarithmic_frequency(ax, highest)
     ax.set_xlabel("time [s]")
@@ -168,7 +168,7 @@ def _image(ax: Axes, picture: np.ndarray, highest: float, **options):
 
 def _bin_edges(n_bins: int) -> np.ndarray:
     # Bin k spans half a bin on either side of its centre, k * 43 Hz.
-    edges = (np.arange(n_bins + 1) - 0.5) * RATE / FRAME
+    edges = (np.arange(n_bins + 1) - 0.5) * RATE / FRAME_LENGTH
     edges[0] = edges[1] / 2
     return edges
 
@@ -178,7 +178,7 @@ def _logarithmic_frequency(ax: Axes, highest: float) -> None:
     ticks = [hertz for hertz in (50, 100, 200, 500, 1000, 2000, 5000, 10000) if hertz < highest]
     ax.set_yticks(ticks, [f"{hertz // 1000} k" if hertz >= 1000 else str(hertz) for hertz in ticks])
     ax.minorticks_off()
-    ax.set(ylabel="frequency [Hz]", ylim=(RATE / FRAME / 2, highest))
+    ax.set(ylabel="frequency [Hz]", ylim=(RATE / FRAME_LENGTH / 2, highest))
 
 
 def source_masks(masks: np.ndarray, *, highest: float = 16000.0) -> Figure:

@@ -1,0 +1,302 @@
+"""Scoring: songs are separated, compared with their true stems, and summarised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from sepkit import metrics, separation, weights
+from sepkit.errors import AudioError, DatasetError
+from sepkit.metrics import METRICS
+from sepkit.tracks import SOURCES, Track
+
+MODES = ("report", "song")
+"""The report's procedure, segment by segment; the whole song with overlapping contexts."""
+
+MEASURES = ("report", "bsseval")
+"""The report's one-tap metrics by channel; BSS Eval 4, medians over windows of one second."""
+
+Separator = Callable[[np.ndarray, int], np.ndarray]
+"""From true sources (4, n_samples, n_channels) and their rate to estimates, which may be shorter."""
+
+
+@dataclass(frozen=True)
+class SongScores:
+    """Scores of one song.
+
+    Parameters
+    ----------
+    name : str
+        The song.
+    scores : dict of str to ndarray of shape (n_rows, 3, 4)
+        By measure: SDR, SIR, SAR by source [dB]. The report's metrics have a row per channel,
+        the others one for all channels.
+    """
+
+    name: str
+    scores: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a system on some songs.
+
+    Parameters
+    ----------
+    mode : str
+        How the songs were separated: one of `MODES`, or a description.
+    hop : int
+        Frames between contexts, in mode "song".
+    songs : list of SongScores
+        By song.
+    """
+
+    mode: str
+    hop: int = 0
+    songs: Sequence[SongScores] = field(default_factory=list)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The measures that all songs have."""
+        first = self.songs[0].scores if self.songs else {}
+        return tuple(m for m in first if all(m in song.scores for song in self.songs))
+
+    def summary(self, measure: str) -> metrics.Summary:
+        """Summarise scores over songs, and over channels as the report does.
+
+        Parameters
+        ----------
+        measure : str
+            One of `measures`.
+
+        Returns
+        -------
+        Summary
+            Arrays of shape (3, 4): SDR, SIR, SAR by source.
+        """
+        return metrics.summarize(np.concatenate([song.scores[measure] for song in self.songs]))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the scores as JSON values, in the form of the cards.
+
+        Returns
+        -------
+        dict
+            Mode, hop, summaries and scores by song, rounded to 0.0001 dB; None for NaN.
+        """
+        result: dict[str, Any] = {"mode": self.mode, "hop": self.hop, "sources": list(SOURCES)}
+        for measure in self.measures:
+            summary = self.summary(measure)
+            result[measure] = {
+                part: by_metric(getattr(summary, part))
+                for part in ("mean", "deviation", "median", "n", "dropped")
+            }
+        result["songs"] = [
+            {"name": song.name}
+            | {m: [by_metric(row) for row in song.scores[m]] for m in self.measures}
+            for song in self.songs
+        ]
+        return result
+
+
+def by_metric(values: np.ndarray) -> dict[str, list[float | int | None]]:
+    """Convert an array of scores to JSON values.
+
+    Parameters
+    ----------
+    values : ndarray of shape (3, n_sources)
+        SDR, SIR, SAR by source.
+
+    Returns
+    -------
+    dict of str to list
+        By metric, rounded to four digits; None for what is not finite.
+    """
+
+    def plain(value: Any) -> float | int | None:
+        if not np.isfinite(value):
+            return None
+        return int(value) if isinstance(value, np.integer) else round(float(value), 4)
+
+    return {name: [plain(v) for v in row] for name, row in zip(METRICS, values, strict=True)}
+
+
+def measure_song(
+    references: np.ndarray, estimates: np.ndarray, rate: int, measure: str
+) -> np.ndarray:
+    """Compare the estimates of a song with its true sources by one measure.
+
+    Parameters
+    ----------
+    references : ndarray of shape (4, n_samples, n_channels)
+        True sources, cut to the length of the estimates.
+    estimates : ndarray of shape (4, n_estimated, n_channels)
+        Estimates.
+    rate : int
+        Sample rate [Hz].
+    measure : {"report", "bsseval", "museval"}
+        The report's metrics, BSS Eval 4, or BSS Eval 4 by its reference package.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, 3, 4)
+        SDR, SIR, SAR by source [dB]: a row per channel for the report's, else one.
+    """
+    if measure == "report":
+        channels = range(references.shape[2])
+        scores = [metrics.report_scores(references[..., c], estimates[..., c]) for c in channels]
+        return np.stack(scores)
+    functions = {"bsseval": metrics.bss_eval_scores, "museval": metrics.museval_scores}
+    return functions[measure](references, estimates, rate)[np.newaxis]
+
+
+def score_song(
+    track: Track,
+    separators: Mapping[str, Separator],
+    *,
+    channels: int = 1,
+    measures: Sequence[str] = MEASURES,
+) -> dict[str, SongScores]:
+    """Score one song by one or more separators.
+
+    Parameters
+    ----------
+    track : Track
+        The song.
+    separators : dict of str to callable
+        Each maps true sources and rate to estimates; see `Separator`.
+    channels : int
+        Channels to keep, the first ones.
+    measures : sequence of {"report", "bsseval", "museval"}
+        The measures.
+
+    Returns
+    -------
+    dict of str to SongScores
+        By separator.
+    """
+    references = track.read()[..., :channels]
+    scored = {}
+    for name, separator in separators.items():
+        try:
+            estimates = separator(references, track.rate)
+        except AudioError as error:
+            raise DatasetError(
+                f"{track.name}: {error}, or leave it out (or --mode song)"
+            ) from error
+        rows = {m: measure_song(references, estimates, track.rate, m) for m in measures}
+        scored[name] = SongScores(track.name, rows)
+    return scored
+
+
+def score_songs(
+    tracks: Iterable[Track],
+    separators: Mapping[str, Separator],
+    *,
+    channels: int = 1,
+    measures: Sequence[str] = MEASURES,
+    n_jobs: int = -1,
+) -> dict[str, list[SongScores]]:
+    """Score songs by one or more separators, several songs at once through joblib.
+
+    Parameters
+    ----------
+    tracks : iterable of Track
+        The songs.
+    separators, channels, measures
+        As for `score_song`.
+    n_jobs : int
+        Processes, as joblib counts them; -1 for one per core.
+
+    Returns
+    -------
+    dict of str to list of SongScores
+        By separator, in the order of the songs.
+    """
+    from joblib import Parallel, delayed
+
+    tracks = list(tracks)
+    options = {"channels": channels, "measures": measures}
+    jobs = (delayed(score_song)(track, separators, **options) for track in tracks)
+    run = Parallel(n_jobs=min(n_jobs, len(tracks)), return_as="generator")
+    songs = list(tqdm(run(jobs), total=len(tracks), desc="scoring", unit="song"))
+    return {name: [song[name] for song in songs] for name in separators}
+
+
+def evaluate(
+    model: separation.Model,
+    tracks: Iterable[Track],
+    *,
+    mode: str = "song",
+    hop: int = separation.DEFAULT_HOP,
+    measures: Sequence[str] = MEASURES,
+    n_jobs: int = -1,
+) -> Evaluation:
+    """Separate songs with a model and score them.
+
+    Parameters
+    ----------
+    model : str, Path, dict or keras.Model
+        As for `sepkit.separate`. A model of one channel is scored on the left channel.
+    tracks : iterable of Track
+        The songs.
+    mode : {"song", "report"}
+        How to separate.
+    hop : int
+        Frames between contexts, in mode "song".
+    measures : sequence of {"report", "bsseval", "museval"}
+        The measures.
+    n_jobs : int
+        Processes, as joblib counts them; -1 for one per core.
+
+    Returns
+    -------
+    Evaluation
+        Scores by song, in the order of the songs.
+    """
+    values = separation.resolve_weights(model)
+    channels, _ = weights.check_shapes(values)
+    separators = {mode: partial(_separate, values, mode, hop)}
+    songs = score_songs(
+        tracks, separators, channels=channels, measures=measures, n_jobs=n_jobs
+    )
+    return Evaluation(mode, hop, songs[mode])
+
+
+def _separate(
+    values: weights.Weights, mode: str, hop: int, references: np.ndarray, rate: int
+) -> np.ndarray:
+    mixture = references.sum(axis=0)
+    stems = separation.separate(mixture, rate, model=values, hop=hop, mode=mode)
+    return np.stack(list(stems.values()))
+
+
+def format_table(evaluation: Evaluation, measure: str) -> str:
+    """Format scores as text: mean and deviation by source.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        The scores.
+    measure : str
+        One of its measures.
+
+    Returns
+    -------
+    str
+        A line for each of SDR, SIR and SAR; one more if scores were left out.
+    """
+    summary = evaluation.summary(measure)
+    lines = [" " * 5 + "".join(f"{source:>14}" for source in SOURCES)]
+    for metric, means, deviations in zip(METRICS, summary.mean, summary.deviation, strict=True):
+        pairs = zip(means, deviations, strict=True)
+        cells = (f"{f'{mean:6.2f} ± {deviation:5.2f}':>14}" for mean, deviation in pairs)
+        lines.append(f"{metric:<5}" + "".join(cells))
+    if summary.dropped.any():
+        lines.append(f"left out, NaN or infinite: {int(summary.dropped.sum())} scores")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""What a page shows: players, explorers, tables of songs, figures."""

@@ -1,0 +1,1 @@
+"""What only the book and its experiments need: experiments, arms, analyses, tables, the band."""

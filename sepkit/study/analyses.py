@@ -1,0 +1,297 @@
+"""Trained networks scored again: by other resyntheses, other measures, on other songs.
+
+Nothing is trained and nothing is chosen here; the scores show what each part contributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sepkit import datasets, evaluation, metrics, network, separation, weights
+from sepkit.errors import import_optional
+from sepkit.evaluation import Evaluation
+from sepkit.files import write_json
+from sepkit.metrics import METRICS
+from sepkit.stft import CONTEXT
+from sepkit.study import cards, oracles
+from sepkit.study.arms import reported_samples
+from sepkit.tracks import Track
+
+# Other resyntheses.
+
+_TRIANGLE = np.minimum(np.arange(1, CONTEXT + 1), np.arange(CONTEXT, 0, -1)).astype(np.float32)
+"""Weights of a context's frames, with which overlapping contexts cross-fade."""
+
+Resynthesis = Callable[[np.ndarray], np.ndarray]
+"""From true sources (4, n_samples, n_channels) to estimates of the same shape."""
+
+
+def _network_song(
+    prepared: network.Prepared, hop: int, frame_weights: np.ndarray | None, stems: np.ndarray
+) -> np.ndarray:
+    masks = partial(separation.mean_masks, prepared, hop=hop, weights=frame_weights)
+    return separation.separate_song(stems.sum(axis=0), masks)
+
+
+def _network_segments(values: weights.Weights, stems: np.ndarray) -> np.ndarray:
+    return separation.separate_segments(stems.sum(axis=0), partial(network.masks, values))
+
+
+def _true_segments(stems: np.ndarray) -> np.ndarray:
+    def all_pass(magnitudes: np.ndarray) -> np.ndarray:
+        return np.ones((1, *magnitudes.shape), np.float32)
+
+    return np.concatenate([separation.separate_segments(stem, all_pass) for stem in stems])
+
+
+def resyntheses(model: separation.Model = "experiment1") -> dict[str, Resynthesis]:
+    """List what can be resynthesised, and how.
+
+    Parameters
+    ----------
+    model : str, Path, dict or keras.Model
+        A network of one channel, as for `sepkit.separate`.
+
+    Returns
+    -------
+    dict of str to callable
+        From true sources (4, n_samples, 1) to estimates of the same shape, by a name that says
+        what is resynthesised and how.
+    """
+    values = separation.resolve_weights(model)
+    prepared = network.prepare(values)
+    ratio, binary = oracles.ideal_ratio_masks, oracles.ideal_binary_masks
+    ways: dict[str, Resynthesis] = {
+        "true sources, segments": _true_segments,
+        "ratio masks, segments": partial(oracles.apply_to_segments, ratio),
+        "ratio masks, song": partial(oracles.apply_to_song, ratio),
+        "binary masks, segments": partial(oracles.apply_to_segments, binary),
+        "binary masks, song": partial(oracles.apply_to_song, binary),
+        "network, segments": partial(_network_segments, values),
+    }
+    for hop in (25, 12, 5, 1):
+        ways[f"network, song, hop {hop}"] = partial(_network_song, prepared, hop, None)
+    for hop in (12, 5, 1):
+        ways[f"network, song, hop {hop}, faded"] = partial(_network_song, prepared, hop, _TRIANGLE)
+    return ways
+
+
+def _as_reported(resynthesis: Resynthesis, references: np.ndarray, rate: int) -> np.ndarray:
+    return resynthesis(references)[:, : reported_samples(references.shape[1])]
+
+
+def score_resyntheses(
+    tracks: Sequence[Track], *, model: separation.Model = "experiment1"
+) -> dict[str, Evaluation]:
+    """Score all `resyntheses` on the left channel of songs.
+
+    Parameters
+    ----------
+    tracks : sequence of Track
+        The songs.
+    model : str, Path, dict or keras.Model
+        A network of one channel.
+
+    Returns
+    -------
+    dict of str to Evaluation
+        By the names of `resyntheses`. The scores cover what the report's procedure keeps of a
+        song, whole batches of 32 segments.
+    """
+    separators = {name: partial(_as_reported, way) for name, way in resyntheses(model).items()}
+    scored = evaluation.score_songs(tracks, separators, measures=("report",))
+    return {name: Evaluation(name, songs=songs) for name, songs in scored.items()}
+
+
+def run_resyntheses(*, output: str | Path = "book/results") -> Path:
+    """Score Experiment 1 by all `resyntheses` on the Test songs, unless there is a result.
+
+    Parameters
+    ----------
+    output : str or Path
+        Folder of the results.
+
+    Returns
+    -------
+    Path
+        ``resyntheses.json``.
+    """
+    path = Path(output) / "resyntheses.json"
+    if not path.exists():
+        scored = score_resyntheses(datasets.dsd100("test"))
+        _write("experiment1", {name: e.as_dict() for name, e in scored.items()}, path)
+    return path
+
+
+def _write(model: str, scores: Mapping[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json({"model": model, "commit": cards.describe_commit(), "scores": scores}, path)
+
+
+# Other measures.
+
+MEASURES = ("one tap", "BSS Eval 3 images", "museval")
+"""The report's, over the whole song; the campaign's of 2016, with 512 taps; BSS Eval 4."""
+
+
+def images_scores(references: np.ndarray, estimates: np.ndarray, rate: int) -> np.ndarray:
+    """Compute BSS Eval 3's scores of images by museval, as the campaign of 2016 did: 512 taps.
+
+    Parameters
+    ----------
+    references : ndarray of shape (n_sources, n_samples, n_channels)
+        True sources.
+    estimates : ndarray of shape (n_sources, n_estimated, n_channels)
+        Estimates; the references are cut to their length.
+    rate : int
+        Sample rate [Hz].
+
+    Returns
+    -------
+    ndarray of shape (3, n_sources), float64
+        SDR, SIR, SAR [dB]: means over windows of 30 s, one every 15 s, each with its own filters;
+        for a shorter song, over all of it.
+
+    References
+    ----------
+    Vincent, Gribonval, Févotte (2006), Performance measurement in blind audio source separation;
+    Liutkus et al. (2017), The 2016 Signal Separation Evaluation Campaign.
+    """
+    museval = import_optional("museval", "evaluation")
+    references = np.asarray(references, np.float64)[:, : estimates.shape[1]]
+    sdr, _, sir, sar, _ = museval.metrics.bss_eval_images_framewise(
+        references, np.asarray(estimates, np.float64), window=30 * rate, hop=15 * rate
+    )
+    return np.asarray(
+        np.nanmean(np.stack([sdr, sir, sar]).reshape(3, len(references), -1), axis=-1)
+    )
+
+
+def measure_song(track: Track, model: separation.Model = "experiment1") -> np.ndarray:
+    """Score the same estimates by all `MEASURES`.
+
+    Parameters
+    ----------
+    track : Track
+        The song; its left channel is separated by the report's procedure.
+    model : str, Path, dict or keras.Model
+        A network of one channel.
+
+    Returns
+    -------
+    ndarray of shape (3, 3, 4)
+        By measure: SDR, SIR, SAR by source [dB].
+    """
+    references = track.read()[..., :1]
+    stems = separation.separate(references.sum(axis=0), track.rate, model=model, mode="report")
+    estimates = np.stack(list(stems.values()))
+    return np.stack(
+        [
+            metrics.report_scores(references[..., 0], estimates[..., 0]),
+            images_scores(references, estimates, track.rate),
+            metrics.museval_scores(references, estimates, track.rate),
+        ]
+    )
+
+
+def run_comparison(
+    tracks: Mapping[str, Sequence[Track]] | None = None, *, output: str | Path = "book/results"
+) -> Path:
+    """Score Experiment 1 by all `MEASURES`, unless there is a result.
+
+    Parameters
+    ----------
+    tracks : dict of str to sequence of Track, optional
+        Songs by split; by default DSD100's Dev, on which the network was trained, and Test.
+    output : str or Path
+        Folder of the results.
+
+    Returns
+    -------
+    Path
+        ``comparison.json``: by measure and split, mean and deviation over songs and the songs'
+        scores.
+    """
+    from joblib import Parallel, delayed
+
+    path = Path(output) / "comparison.json"
+    if path.exists():
+        return path
+    tracks = tracks or {split: datasets.dsd100(split) for split in ("dev", "test")}
+    scores: dict[str, dict[str, Any]] = {measure: {} for measure in MEASURES}
+    for split, songs in tracks.items():
+        values = np.stack(Parallel(n_jobs=-1)(delayed(measure_song)(song) for song in songs))
+        for i, measure in enumerate(MEASURES):
+            summary = metrics.summarize(values[:, i])
+            scores[measure][split] = {
+                "mean": evaluation.by_metric(summary.mean),
+                "deviation": evaluation.by_metric(summary.deviation),
+                "songs": [
+                    {"name": song.name} | evaluation.by_metric(value)
+                    for song, value in zip(songs, values[:, i], strict=True)
+                ],
+            }
+    _write("experiment1", scores, path)
+    return path
+
+
+def run_known_songs(*, output: str | Path = "book/results") -> Path:
+    """Score Experiment 3 on the validation songs, which it was trained on, unless there is a result.
+
+    The arm ``experiment3-chosen`` was trained in the same way without these ten songs: the
+    difference is the advantage of songs heard in training.
+
+    Parameters
+    ----------
+    output : str or Path
+        Folder of the results.
+
+    Returns
+    -------
+    Path
+        ``known-songs.json``.
+    """
+    path = Path(output) / "known-songs.json"
+    if not path.exists():
+        songs = datasets.dsd100("validation")
+        scored = evaluation.evaluate("experiment3", songs, measures=("report",))
+        _write("experiment3", {"song": scored.as_dict()}, path)
+    return path
+
+
+def column_distances(published: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], float]:
+    """Compare the paper's table with the campaign's, for both splits and both orders of columns.
+
+    Parameters
+    ----------
+    published : dict
+        Of `sepkit.study.cards.published_scores`: the paper's row, its last two columns headed as
+        in the report, and those of the paper's system in the campaign of 2016.
+
+    Returns
+    -------
+    dict of (str, str) to float
+        By columns ("as printed", "exchanged") and split ("dev", "test"): root mean square
+        difference between the means, over metrics and sources [dB].
+    """
+    orders = {"as printed": [0, 1, 2, 3], "exchanged": [0, 1, 3, 2]}
+    paper = np.array([published["paper"]["mean"][m] for m in METRICS])
+    distances = {}
+    for name, order in orders.items():
+        for split in ("dev", "test"):
+            campaign = np.array([published[f"campaign_{split}"]["mean"][m] for m in METRICS])
+            distances[name, split] = float(np.sqrt(np.mean((paper[:, order] - campaign) ** 2)))
+    return distances
+
+
+ANALYSES = {
+    "resyntheses": ("Experiment 1 by other resyntheses", run_resyntheses),
+    "comparison": ("Experiment 1 by other measures, on Dev and Test", run_comparison),
+    "known-songs": ("Experiment 3 on songs it was trained on", run_known_songs),
+}
+"""Analyses, which train nothing: description and function by name."""

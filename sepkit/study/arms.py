@@ -1,0 +1,327 @@
+"""One-factor ablations: each arm changes one thing of an experiment.
+
+All arms are trained on the forty songs of DSD100's Dev that are set aside for training and scored
+on the ten that are set aside for validation; the Test songs stay out of every choice.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from sepkit import datasets, evaluation, network, separation, stft, weights
+from sepkit.errors import ParameterError
+from sepkit.evaluation import Evaluation
+from sepkit.files import read_json, write_json
+from sepkit.stft import CONTEXT, REPORT_TRANSFORM, Transform
+from sepkit.study import band, experiments
+from sepkit.study.experiments import EXPERIMENTS, Experiment
+from sepkit.study.remix import Remix
+from sepkit.tracks import Track
+from sepkit.weights import Sizes
+
+_REPORT = EXPERIMENTS["experiment1"]
+_STEPS = 2730
+"""Steps of the report's schedule on forty songs: 3 repetitions of 7 blocks of 10 epochs of 13."""
+
+Songs = tuple[list[Track], list[Track]]
+"""Songs to train on, songs to score."""
+
+
+def _train_and_validation() -> Songs:
+    return datasets.dsd100("train"), datasets.dsd100("validation")
+
+
+def _in_mono() -> Songs:
+    train, validation = ([t.to_mono() for t in songs] for songs in _train_and_validation())
+    return train, validation
+
+
+def _half() -> Songs:
+    train, validation = _train_and_validation()
+    return train[::2], validation
+
+
+def _with_band() -> Songs:
+    # Songs are drawn equally often: thirteen beside forty make a quarter.
+    train, validation = _train_and_validation()
+    return [*train, *(song.excerpt(8, 38) for song in band.band_songs(13))], validation
+
+
+def _with_others() -> Songs:
+    return datasets.dsd100("train+others"), datasets.dsd100("validation")
+
+
+def _dev_and_test() -> Songs:
+    return datasets.dsd100("dev"), datasets.dsd100("test")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A training that changes one thing.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What is trained.
+    base : str
+        Name of the arm it is compared with; none for the first.
+    group : str
+        Kind of the change.
+    songs : callable
+        Returns the songs to train on and those to score.
+    """
+
+    experiment: Experiment
+    base: str = ""
+    group: str = ""
+    songs: Callable[[], Songs] = _train_and_validation
+
+
+def _arms() -> dict[str, Arm]:
+    arms: dict[str, Arm] = {}
+
+    def arm(
+        name: str,
+        description: str,
+        base: str = "baseline",
+        songs: Callable[[], Songs] = _train_and_validation,
+        **changes,
+    ) -> None:
+        changed = replace(arms[base].experiment, name=name, description=description, **changes)
+        arms[name] = Arm(changed, base, group, songs)
+
+    group = "the report"
+    first = "Experiment 1 as reported, on forty songs"
+    arms["baseline"] = Arm(replace(_REPORT, name="baseline", description=first), group=group)
+
+    group = "tried in the report"
+    arm("epochs-20", "twice the epochs", epochs=20)
+    arm("repetitions-6", "twice the repetitions", repetitions=6)
+    arm("epochs-40", "four times the epochs", epochs=40)
+    arm("shuffle-all", "no blocks: all songs at once, as many steps",
+        block_size=40, block_step=40, epochs=52, repetitions=1)  # fmt: skip
+    for name in ("alpha", "beta", "gamma"):
+        arm(f"{name}-0", f"{name} = 0", **{name: 0.0})
+        arm(f"{name}-double", f"{name} doubled", **{name: 2 * getattr(_REPORT, name)})
+    arm("timbres-25", "25 vertical filters", sizes=Sizes(n_timbres=25))
+    arm("timbres-100", "100 vertical filters", sizes=Sizes(n_timbres=100))
+    arm("patterns-60", "60 horizontal filters", sizes=Sizes(n_patterns=60))
+    arm("shared-64", "64 shared units", sizes=Sizes(n_shared=64))
+    arm("shared-256", "256 shared units", sizes=Sizes(n_shared=256))
+
+    group = "left out in the report"
+    arm("down-mix", "both channels' mean instead of the left one", songs=_in_mono)
+    arm("fifth-output", "a fifth decoder, for all that is not vocals",
+        objective="waveform, accompaniment")  # fmt: skip
+
+    group = "the published code"
+    arm("pattern-15", "horizontal filters of 15 frames", sizes=Sizes(pattern=15))
+    arm("input-scale", "magnitudes times 0.3 / 32", tie="input scale")
+    arm("tied-decoders", "decoders with the encoder's kernels", tie="decoders")
+    arm("shared-bass-other", 'one dense layer for bass and "other"', tie="bass and other")
+    arm("blackman-harris", "a symmetric Blackman-Harris window",
+        transform=Transform(window="blackman-harris"))  # fmt: skip
+    # Nineteen epochs of ten, two of ten: as many steps, for there are fewer segments, and more.
+    arm("hop-512", "and a hop of 512, as many steps", base="blackman-harris",
+        transform=Transform(512, "blackman-harris"), epochs=19)  # fmt: skip
+    arm("contexts-every-5", "a context every 5 frames, as many steps",
+        segment_step=5, epochs=2)  # fmt: skip
+    arm("contexts-30", "and contexts of 30 frames", base="contexts-every-5",
+        sizes=Sizes(context=30))  # fmt: skip
+
+    group = "optimiser"
+    arm("adadelta-rate-1", "Adadelta at rate 1", learning_rate=1.0)
+    arm("adadelta-original", "Adadelta as in the published code: rate 1, epsilon 1e-6",
+        learning_rate=1.0, epsilon=1e-6)  # fmt: skip
+    arm("adam", "Adam at rate 0.001", optimizer="adam", learning_rate=0.001, epsilon=1e-7)
+    arm("adam-steps-x4", "four times the steps", base="adam", epochs=40)
+
+    group = "loss"
+    arm("faded", "targets that fade as the estimates do", objective="faded waveform")
+    arm("spectrum", "complex spectra instead of waveforms", objective="spectrum")
+    arm("magnitude", "magnitudes instead of waveforms", objective="magnitude")
+    arm("complete", "other against its truth too", loss="complete")
+    arm("no-dissimilarity", "nothing subtracted", alpha=0.0, beta=0.0, gamma=0.0)
+    arm("complete-no-dissimilarity", "other too, nothing subtracted", base="no-dissimilarity",
+        loss="complete")  # fmt: skip
+
+    group = "data"
+    arm("base3", "Adam, complex spectra, other too, nothing subtracted", base="adam",
+        objective="spectrum", loss="complete", alpha=0.0, beta=0.0, gamma=0.0)  # fmt: skip
+    # Twenty songs make three blocks; twenty-three epochs on each come close to as many steps.
+    arm("half-of-dev", "every other song, as many steps", base="base3", songs=_half, epochs=23)
+    remixed = {"ema_momentum": 0.999, "remix": Remix(20, 3 * _STEPS // 20)}
+    arm("remix", "songs mixed anew, three times the steps", base="base3", **remixed)
+    arm("half-of-dev-remix", "every other song", base="remix", songs=_half)
+    tilted = replace(remixed["remix"], equalizer=3.0)
+    arm("remix-tilt", "and through equalizers", base="remix", remix=tilted)
+    fast = replace(tilted, speeds=experiments.SPEEDS)
+    arm("remix-speeds", "and at other speeds", base="remix-tilt", remix=fast)
+    arm("effects", "every other time through compressor, distortion, reverb", base="remix-speeds",
+        effects=True)  # fmt: skip
+    arm("band", "a quarter of it band songs", base="remix-speeds", songs=_with_band)
+    arm("others", "and the 44 songs of the sample that are not in DSD100", base="remix-speeds",
+        songs=_with_others)  # fmt: skip
+
+    group = "Experiment 3"
+    arm("relative", "all segments equally loud", base="remix-speeds", loss="relative")
+    arm("balanced", "all sources equally loud, nearly", base="relative", loss="balanced")
+    arm("speeds-alone", "other speeds, but no equalizers", base="relative",
+        remix=replace(fast, equalizer=0.0))  # fmt: skip
+    arm("experiment3-chosen", "3.7 times the steps: Experiment 3 on forty songs", base="relative",
+        remix=EXPERIMENTS["experiment3"].remix)  # fmt: skip
+    return arms
+
+
+ARMS = _arms()
+"""The arms by name; each one's description says what it changes."""
+
+
+def get_arm(name: str) -> Arm:
+    """Return an arm by its name.
+
+    Parameters
+    ----------
+    name : str
+        A key of `ARMS`, or of `sepkit.study.experiments.EXPERIMENTS` for the spread over seeds:
+        trained on Dev, scored on Test.
+
+    Returns
+    -------
+    Arm
+        What is trained.
+
+    Raises
+    ------
+    ParameterError
+        When the name is unknown.
+    """
+    if name in EXPERIMENTS:
+        return Arm(EXPERIMENTS[name], group="seeds", songs=_dev_and_test)
+    if name not in ARMS:
+        raise ParameterError(f"arm {name!r}: unknown; sepkit ablate --list names them")
+    return ARMS[name]
+
+
+def run(arms: Sequence[Arm], *, seed: int = 0, output: str | Path = "book/results") -> list[Path]:
+    """Train and score the arms that have no result yet.
+
+    Parameters
+    ----------
+    arms : sequence of Arm
+        Of `get_arm`.
+    seed : int
+        Seed of the initial weights and of the batches.
+    output : str or Path
+        Folder of the results.
+
+    Returns
+    -------
+    list of Path
+        ``NAME-SEED.json`` for each: a card with scores.
+    """
+    paths = [Path(output) / f"{arm.experiment.name}-{seed}.json" for arm in arms]
+    for arm, path in zip(arms, paths, strict=True):
+        if not path.exists():
+            _run(arm, seed, path)
+    return paths
+
+
+def _run(arm: Arm, seed: int, path: Path) -> None:
+    experiment, (train, validation) = arm.experiment, arm.songs()
+    checkpoint = path.with_suffix(".checkpoint.h5")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        file = experiments.train(
+            experiment, train, seed=seed, output=folder, checkpoint=checkpoint
+        )
+        card = read_json(file.with_name(f"{experiment.name}.json"))
+        for scored in _score(experiment, file, validation):
+            card["scores"][scored.mode] = scored.as_dict()
+    write_json(card, path)
+    checkpoint.unlink(missing_ok=True)
+
+
+def _score(experiment: Experiment, file: Path, songs: Sequence[Track]) -> list[Evaluation]:
+    if (experiment.transform, experiment.sizes.context) != (REPORT_TRANSFORM, CONTEXT):
+        return score_as_trained(songs, file, transform=experiment.transform)
+    return [
+        evaluation.evaluate(file, songs, mode=mode, measures=("report",))
+        for mode in evaluation.MODES
+    ]
+
+
+def score_as_trained(
+    tracks: Sequence[Track], model: separation.Model, *, transform: Transform
+) -> list[Evaluation]:
+    """Score a network that was trained with another STFT or other contexts, in both modes.
+
+    In mode "report" the scores cover the samples that those of the report's network cover, whole
+    batches of its 32 segments, however long this network's segments are.
+
+    Parameters
+    ----------
+    tracks : sequence of Track
+        The songs, of which the left channel is scored.
+    model : str, Path, dict or keras.Model
+        A network of one channel, as for `sepkit.separate`.
+    transform : sepkit.stft.Transform
+        The STFT it was trained with.
+
+    Returns
+    -------
+    list of Evaluation
+        Modes "report" and "song", the latter with a context every 5 frames.
+    """
+    values = separation.resolve_weights(model)
+    separators = {
+        "report": partial(_separate_segments, values, transform),
+        "song": partial(_separate_song, values, transform),
+    }
+    songs = evaluation.score_songs(tracks, separators, measures=("report",))
+    return [
+        Evaluation("report", songs=songs["report"]),
+        Evaluation("song", separation.DEFAULT_HOP, songs["song"]),
+    ]
+
+
+def _separate_segments(
+    values: weights.Weights, transform: Transform, references: np.ndarray, rate: int
+) -> np.ndarray:
+    stems = separation.separate_segments(
+        references.sum(axis=0),
+        partial(network.masks, values),
+        context=weights.infer_sizes(values).context,
+        transform=transform,
+    )
+    return stems[:, : reported_samples(references.shape[1])]
+
+
+def _separate_song(
+    values: weights.Weights, transform: Transform, references: np.ndarray, rate: int
+) -> np.ndarray:
+    masks = partial(separation.mean_masks, network.prepare(values), hop=separation.DEFAULT_HOP)
+    return separation.separate_song(references.sum(axis=0), masks, transform=transform)
+
+
+def reported_samples(n_samples: int) -> int:
+    """Return how many samples of a song the report's procedure keeps: whole batches of segments.
+
+    Parameters
+    ----------
+    n_samples : int
+        Samples of the song.
+
+    Returns
+    -------
+    int
+        The largest multiple of 32 segments of 7168 samples.
+    """
+    batch = separation.REPORT_BATCH * stft.SEGMENT_LENGTH
+    return n_samples // batch * batch

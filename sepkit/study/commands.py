@@ -1,0 +1,216 @@
+"""The study's commands: sepkit train | evaluate | ablate."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from sepkit import datasets, evaluation, separation, weights
+from sepkit.errors import ParameterError, SepkitError
+from sepkit.files import packaged, write_json
+from sepkit.stft import CONTEXT
+from sepkit.study import analyses, arms, cards, experiments
+
+MEASURES = {
+    "report": "the report's metrics",
+    "bsseval": "BSS Eval 4, medians over windows",
+    "museval": "BSS Eval 4 by museval, medians over windows",
+}
+
+
+def add_to(commands: Any) -> None:
+    """Add the commands to the command line.
+
+    Parameters
+    ----------
+    commands : object
+        What `argparse.ArgumentParser.add_subparsers` returns.
+    """
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_ablate(commands)
+
+
+def _add_train(commands: Any) -> None:
+    command = commands.add_parser(
+        "train",
+        help="train an experiment",
+        description="Train an experiment; write NAME.weights.h5 and its card NAME.json.",
+    )
+    command.add_argument(
+        "--experiment", required=True, metavar="NAME", help=", ".join(experiments.EXPERIMENTS)
+    )
+    command.add_argument(
+        "--dataset", default="dsd100", metavar="NAME",
+        help="dsd100, musdb18, or a folder of stems (default: dsd100)",
+    )  # fmt: skip
+    command.add_argument(
+        "--split", default="dev",
+        help="the songs; dev+others adds MUSDB18's that are not in DSD100 (default: dev)",
+    )  # fmt: skip
+    command.add_argument("--root", type=Path, metavar="DIR", help="folder of the whole data set")
+    command.add_argument("--seed", type=int, default=0, help="seed (default: 0)")
+    command.add_argument(
+        "-o", "--output", type=Path, default=Path("."), metavar="DIR",
+        help="folder for weights and card (default: this one)",
+    )  # fmt: skip
+    command.add_argument(
+        "--checkpoint", type=Path, metavar="FILE",
+        help="keep the training state here, and resume from it if it exists",
+    )  # fmt: skip
+    command.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> None:
+    experiment = experiments.get_experiment(options.experiment)
+    tracks = datasets.load_tracks(options.dataset, split=options.split, root=options.root)
+    path = experiments.train(
+        experiment,
+        tracks,
+        seed=options.seed,
+        output=options.output,
+        checkpoint=options.checkpoint,
+    )
+    print(path)
+
+
+def _add_evaluate(commands: Any) -> None:
+    command = commands.add_parser(
+        "evaluate",
+        help="score a model",
+        description="Separate the songs of a data set and print SDR, SIR and SAR by source.",
+    )
+    command.add_argument(
+        "--dataset", default="example", metavar="NAME",
+        help="example, dsd100, musdb18, open-stems, or a folder of stems (default: example)",
+    )  # fmt: skip
+    command.add_argument("--split", default="test", help="the songs (default: test)")
+    command.add_argument("--root", type=Path, metavar="DIR", help="folder of the whole data set")
+    command.add_argument(
+        "-n", "--model", default="experiment3", metavar="NAME",
+        help="a model of `sepkit models`, or a .h5 weight file (default: experiment3)",
+    )  # fmt: skip
+    command.add_argument(
+        "--mode", default="both", choices=["report", "song", "both"],
+        help="the report's segments, the whole song, or one after the other (default)",
+    )  # fmt: skip
+    command.add_argument(
+        "--hop", type=int, default=separation.DEFAULT_HOP, choices=range(1, CONTEXT + 1),
+        metavar="FRAMES", help="frames between contexts in mode song (default: 5)",
+    )  # fmt: skip
+    command.add_argument(
+        "--measure", action="append", choices=[*MEASURES], metavar="NAME",
+        help="report: the report's metrics; bsseval: BSS Eval 4; museval: the same by the "
+        "reference package, slower. Repeat for several (default: report and bsseval)",
+    )  # fmt: skip
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="FILE",
+        help="scores by song as JSON (default: scores-MODEL-DATASET.json)",
+    )  # fmt: skip
+    command.add_argument("--card", type=Path, metavar="FILE", help="add the scores to this card")
+    command.add_argument(
+        "-j", "--jobs", type=int, default=-1, metavar="N",
+        help="processes (default: one per core)",
+    )  # fmt: skip
+    command.set_defaults(run=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    tracks = datasets.load_tracks(options.dataset, split=options.split, root=options.root)
+    values = separation.resolve_weights(options.model)
+    name = Path(options.model).name.removesuffix(".weights.h5")
+    output = options.output or Path(f"scores-{name}-{Path(options.dataset).resolve().name}.json")
+    if not output.parent.is_dir() or not os.access(output.parent, os.W_OK) or output.is_dir():
+        raise SepkitError(f"{output}: cannot be written there; give --output FILE elsewhere")
+    if options.jobs == 0:
+        raise ParameterError("--jobs 0: give one process or more, or -1 for one per core")
+    if options.card is not None and not options.card.is_file():
+        raise SepkitError(f"{options.card}: no such card; sepkit train writes it")
+    # Cards hold scores of excerpts: whole songs of the same names have others.
+    card = None
+    if options.model in weights.list_models() and options.root is None:
+        card = weights.read_card(options.model)
+    modes = evaluation.MODES if options.mode == "both" else (options.mode,)
+    measures = tuple(dict.fromkeys(options.measure or evaluation.MEASURES))
+    evaluations = []
+    for mode in modes:
+        scored = evaluation.evaluate(
+            values, tracks, mode=mode, hop=options.hop, measures=measures, n_jobs=options.jobs
+        )
+        evaluations.append(scored)
+        how = f"whole song, hop {options.hop}" if mode == "song" else "the report's segments"
+        for measure in measures:
+            print(f"\n{name} on {options.dataset}, {len(tracks)} songs, {how}: "
+                  f"{MEASURES[measure]} [dB]")  # fmt: skip
+            print(evaluation.format_table(scored, measure))
+        if card is not None:
+            n_songs, difference = cards.compare_with_card(scored, card)
+            if n_songs:
+                print(f"\n{n_songs} of these songs are in the card, at most "
+                      f"{difference:.4f} dB apart")  # fmt: skip
+    result = {
+        "model": name,
+        "dataset": options.dataset,
+        "split": options.split,
+        "scores": {scored.mode: scored.as_dict() for scored in evaluations},
+    }
+    write_json(result, output)
+    print(f"\n{output}")
+    if options.card is not None:
+        cards.add_scores(options.card, evaluations)
+        print(options.card)
+
+
+def _add_ablate(commands: Any) -> None:
+    command = commands.add_parser(
+        "ablate",
+        help="train and score one-factor ablations",
+        description="Train arms that each change one thing, on forty songs of DSD100's Dev, score "
+        "them on the other ten, and write ARM-SEED.json. Existing results are kept, and an "
+        "interrupted run resumes.",
+    )
+    command.add_argument("arms", nargs="*", metavar="ARM", help="the arms (default: all of them)")
+    command.add_argument("--list", action="store_true", help="describe the arms and exit")
+    command.add_argument(
+        "--table", action="store_true",
+        help="print the results in DIR (default: those that come with sepkit) and exit",
+    )  # fmt: skip
+    command.add_argument("--seed", type=int, default=0, help="seed (default: 0)")
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="DIR",
+        help="folder for the results (default: book/results)",
+    )  # fmt: skip
+    command.set_defaults(run=_ablate)
+
+
+def _ablate(options: argparse.Namespace) -> None:
+    if options.list:
+        for name, arm in arms.ARMS.items():
+            print(f"{name}: {arm.experiment.description} ({arm.group})")
+        for name, (description, _) in analyses.ANALYSES.items():
+            print(f"{name}: {description} (nothing is trained)")
+        return
+    if options.table:
+        _print_tables(options.output)
+        return
+    output = options.output or Path("book/results")
+    names = options.arms or [*analyses.ANALYSES, *arms.ARMS]
+    chosen = [arms.get_arm(name) for name in names if name not in analyses.ANALYSES]
+    for name, (_, analyse) in analyses.ANALYSES.items():
+        if name in names:
+            print(analyse(output=output))
+    for path in arms.run(chosen, seed=options.seed, output=output):
+        print(path)
+    if output.resolve() != packaged("book/results").resolve():
+        print(f"to compare: sepkit ablate --table --output {output}")
+
+
+def _print_tables(folder: Path | None) -> None:
+    from sepkit.study import results, tables
+
+    if folder is not None and not results.read_results(folder):
+        raise SepkitError(f"{folder}: holds no results; sepkit ablate --output {folder} makes them")
+    for mode in evaluation.MODES:
+        print(f"mode {mode}\n\n{tables.arms_table(folder, mode=mode)}\n")

@@ -1,0 +1,318 @@
+"""Experiments as data: what is trained, on what, to minimise what."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sepkit import batches, weights
+from sepkit.errors import ParameterError, SepkitError
+from sepkit.losses import ALPHA, BETA, GAMMA
+from sepkit.stft import REPORT_TRANSFORM, Transform
+from sepkit.study import cards
+from sepkit.study.remix import Remix, RemixBatches
+from sepkit.tracks import SOURCES, Track
+from sepkit.weights import DECODER, REPORT_SIZES, Sizes
+
+SPEEDS = (0.84, 0.92, 1.0, 1.09, 1.19)
+"""Playback speeds, from three semitones down to three up."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A training, as data.
+
+    Parameters
+    ----------
+    name : str
+        Its name, also that of its weight file.
+    description : str
+        What it shows.
+    channels : int
+        Channels of the network; one takes the left channel.
+    sizes : sepkit.weights.Sizes
+        Layer sizes.
+    tie : str
+        Weight tying in training, a key of `sepkit.study.objectives.TIES`.
+    transform : sepkit.stft.Transform
+        The STFT in training; the library itself separates with the report's.
+    block_size, block_step, epochs, repetitions : int
+        The schedule (`sepkit.batches.report_schedule`).
+    segment_step : int, optional
+        Frames between the starts of the schedule's segments; end to end by default.
+    remix : sepkit.study.remix.Remix, optional
+        Train on random remixes; the schedule is then unused.
+    effects : bool
+        With remixes: store every song a second time through random studio effects
+        (`sepkit.study.effects`).
+    batch_size : int
+        Segments per step.
+    optimizer : {"adadelta", "adam"}
+        The optimiser; Adam has no `rho`.
+    learning_rate, rho, epsilon : float
+        Its settings.
+    ema_momentum : float
+        Momentum of the moving average of the weights, which is then the result; none at 0.
+    objective : str
+        What is compared, a key of `sepkit.study.objectives.OBJECTIVES`.
+    loss : str
+        How it is compared, a key of `sepkit.study.objectives.LOSSES`.
+    alpha, beta, gamma : float
+        Weights of the terms that the losses "report" and "complete" subtract.
+    """
+
+    name: str
+    description: str
+    channels: int = 1
+    sizes: Sizes = REPORT_SIZES
+    tie: str = "none"
+    transform: Transform = REPORT_TRANSFORM
+    block_size: int = 10
+    block_step: int = 5
+    epochs: int = 10
+    repetitions: int = 3
+    segment_step: int | None = None
+    remix: Remix | None = None
+    effects: bool = False
+    batch_size: int = 32
+    optimizer: str = "adadelta"
+    learning_rate: float = 0.01
+    rho: float = 0.95
+    epsilon: float = 1.0
+    ema_momentum: float = 0.0
+    objective: str = "waveform"
+    loss: str = "report"
+    alpha: float = ALPHA
+    beta: float = BETA
+    gamma: float = GAMMA
+
+    @property
+    def segment_length(self) -> int:
+        """Samples per training segment."""
+        return self.transform.count_samples(self.sizes.context)
+
+
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (
+        Experiment("experiment1", "The report's main network: one channel, the left one."),
+        Experiment("experiment2", "The report's second network: both channels.", channels=2),
+        Experiment(
+            "experiment3",
+            "The same network, repaired: random remixes, all sources compared as spectra.",
+            remix=Remix(epochs=20, steps=1500, equalizer=3.0, speeds=SPEEDS),
+            optimizer="adam",
+            learning_rate=0.001,
+            epsilon=1e-7,
+            ema_momentum=0.999,
+            objective="spectrum",
+            loss="relative",
+            alpha=0.0,
+            beta=0.0,
+            gamma=0.0,
+        ),
+    )
+}
+
+
+def get_experiment(name: str) -> Experiment:
+    """Return an experiment by its name.
+
+    Parameters
+    ----------
+    name : str
+        A key of `EXPERIMENTS`.
+
+    Returns
+    -------
+    Experiment
+        The experiment.
+
+    Raises
+    ------
+    ParameterError
+        When the name is unknown.
+    """
+    if name not in EXPERIMENTS:
+        raise ParameterError(f"experiment {name!r}: unknown; use one of {', '.join(EXPERIMENTS)}")
+    return EXPERIMENTS[name]
+
+
+def train(
+    experiment: Experiment,
+    tracks: Sequence[Track],
+    *,
+    seed: int = 0,
+    output: str | os.PathLike[str] = ".",
+    checkpoint: str | os.PathLike[str] | None = None,
+    store: batches.SongStore | None = None,
+) -> Path:
+    """Train an experiment and write its weights and its card.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+    tracks : sequence of Track
+        The songs, in the order in which blocks take them.
+    seed : int
+        Seed of the initial weights and of the batches.
+    output : str or Path
+        Folder for ``NAME.weights.h5`` and ``NAME.json``, made if missing.
+    checkpoint : str or Path, optional
+        File for the training state, resumed from if it exists.
+    store : sepkit.batches.SongStore, optional
+        The songs as `open_store` stores them, to train on the same ones again.
+
+    Returns
+    -------
+    Path
+        The weight file.
+
+    Raises
+    ------
+    SepkitError
+        When the folder cannot be written or the songs are unsuitable.
+    """
+    output = Path(output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SepkitError(
+            f"{output}: cannot be made ({error.strerror}); choose another folder"
+        ) from error
+    if not os.access(output, os.W_OK):
+        raise SepkitError(f"{output}: cannot be written to; choose another folder")
+    from sepkit import model, training
+    from sepkit.study import objectives
+
+    started = time.perf_counter()
+    network = model.build_model(
+        sources=[*SOURCES, *objectives.EXTRA_SOURCES.get(experiment.objective, ())],
+        channels=experiment.channels,
+        sizes=experiment.sizes,
+        seed=seed,
+        layer=objectives.TIES[experiment.tie],
+    )
+    loss = objectives.LOSSES[experiment.loss]
+    if experiment.loss in ("report", "complete"):
+        terms = {"alpha": experiment.alpha, "beta": experiment.beta, "gamma": experiment.gamma}
+        loss = partial(loss, **terms)
+    objective = objectives.OBJECTIVES[experiment.objective]
+    history = training.fit(
+        network,
+        make_batches(experiment, store or open_store(experiment, tracks), seed=seed),
+        optimizer=_optimizer(experiment),
+        objective=objective(loss, transform=experiment.transform),
+        checkpoint=checkpoint,
+        recipe={"experiment": asdict(experiment), "seed": seed},
+    )
+    # Decoders that only helped in training are dropped.
+    values = {
+        name: value[: len(SOURCES)] if name.split("/")[0] in DECODER else value
+        for name, value in model.get_weights(network).items()
+    }
+    path = output / f"{experiment.name}.weights.h5"
+    weights.save(values, path)
+    cards.write_card(
+        path.with_name(f"{experiment.name}.json"),
+        experiment=asdict(experiment),
+        values=values,
+        seed=seed,
+        tracks=tracks,
+        history=history,
+        seconds=time.perf_counter() - started,
+    )
+    return path
+
+
+def open_store(experiment: Experiment, tracks: Sequence[Track]) -> batches.SongStore:
+    """Read the songs that an experiment trains on.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+    tracks : sequence of Track
+        The songs.
+
+    Returns
+    -------
+    sepkit.batches.SongStore
+        In the channels and versions that the experiment needs.
+    """
+    remix, length = experiment.remix, experiment.segment_length
+    if remix is None:
+        return batches.SongStore(tracks, channels=experiment.channels, length=length)
+    variants = remix.variants
+    if experiment.effects:
+        variants = partial(_with_effects, remix)
+    return batches.SongStore(tracks, channels=2, length=length, variants=variants)
+
+
+def _with_effects(remix: Remix, sources: np.ndarray, name: str) -> Iterable[np.ndarray]:
+    """Yield each version of a song twice: as it is, and through effects drawn from its name."""
+    import zlib
+
+    from sepkit.study.effects import random_effects
+
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    for sound in remix.variants(sources, name):
+        yield sound
+        yield np.stack([random_effects(stem, rng) for stem in sound])
+
+
+def make_batches(
+    experiment: Experiment, store: batches.SongStore, *, seed: int = 0
+) -> batches.Batches:
+    """Return the batches that an experiment trains on.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The experiment.
+    store : sepkit.batches.SongStore
+        The songs, of `open_store`.
+    seed : int
+        Seed of the batches.
+
+    Returns
+    -------
+    sepkit.batches.Batches
+        Blocks of songs, or random remixes.
+    """
+    options: dict[str, Any] = {"batch_size": experiment.batch_size, "seed": seed}
+    if experiment.remix is not None:
+        return RemixBatches(store, experiment.remix, channels=experiment.channels, **options)
+    schedule = batches.report_schedule(
+        len(store.songs),
+        size=experiment.block_size,
+        step=experiment.block_step,
+        epochs=experiment.epochs,
+        repetitions=experiment.repetitions,
+    )
+    step = experiment.segment_step and experiment.segment_step * experiment.transform.hop_length
+    return batches.BlockBatches(store, schedule, step=step, **options)
+
+
+def _optimizer(experiment: Experiment) -> Any:
+    import keras
+
+    options: dict[str, Any] = {
+        "learning_rate": experiment.learning_rate,
+        "epsilon": experiment.epsilon,
+    }
+    if experiment.ema_momentum:
+        options |= {"use_ema": True, "ema_momentum": experiment.ema_momentum}
+    if experiment.optimizer == "adam":
+        return keras.optimizers.Adam(**options)
+    return keras.optimizers.Adadelta(rho=experiment.rho, **options)
+
+

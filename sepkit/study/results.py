@@ -1,0 +1,160 @@
+"""Results of arms and analyses: files, differences between arms, their uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sepkit.errors import ParameterError, SepkitError
+from sepkit.files import packaged, read_json
+from sepkit.study.arms import ARMS
+from sepkit.study.cards import score_arrays
+from sepkit.study.experiments import EXPERIMENTS
+
+
+def read_results(folder: str | Path | None = None) -> dict[tuple[str, int], dict[str, Any]]:
+    """Read the results of arms.
+
+    Parameters
+    ----------
+    folder : str or Path, optional
+        Their folder; by default that of the results that come with the library.
+
+    Returns
+    -------
+    dict of (str, int) to dict
+        Cards by arm and seed, in the order of `sepkit.study.arms.ARMS`.
+    """
+    found = {}
+    for name in (*ARMS, *EXPERIMENTS):
+        place = Path(folder or packaged("book/results"))
+        for path in sorted(place.glob(f"{name}-[0-9]*.json")):
+            seed = path.stem.removeprefix(f"{name}-")
+            if seed.isdigit():
+                found[name, int(seed)] = read_json(path)
+    return found
+
+
+def read_analysis(name: str) -> dict[str, Any]:
+    """Read the scores of an analysis.
+
+    Parameters
+    ----------
+    name : {"resyntheses", "comparison", "known-songs"}
+        A key of `sepkit.study.analyses.ANALYSES`.
+
+    Returns
+    -------
+    dict
+        The scores, as its function wrote them.
+    """
+    return dict(read_json(packaged(f"book/results/{name}.json"))["scores"])
+
+
+def read_benchmarks(path: str | Path | None = None) -> dict[str, Any]:
+    """Read what ``make bench`` has measured.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+        A file of results; by default the one that comes with the library.
+
+    Returns
+    -------
+    dict
+        machine, versions, commit, date; rows, a dict each: group, name, ours and theirs in
+        `unit`, ratio, goal, met, spread, limit and the fraction of it that is reached, note; and
+        growth: seconds of sound, time [s] and peak memory [MiB].
+
+    Raises
+    ------
+    SepkitError
+        When there are no results.
+    """
+    path = Path(path or packaged("benchmarks/results.json"))
+    if not path.is_file():
+        raise SepkitError(f"{path}: no results there; `make bench` measures them")
+    return dict(read_json(path))
+
+
+def differences(result: Mapping[str, Any], base: Mapping[str, Any], mode: str) -> np.ndarray:
+    """Compute the differences between two results, song by song.
+
+    Parameters
+    ----------
+    result, base : dict
+        Cards with scores of the same songs.
+    mode : {"report", "song"}
+        How the songs were separated.
+
+    Returns
+    -------
+    ndarray of shape (n_songs, 3, 4)
+        Gains in SDR, SIR, SAR by source [dB].
+
+    Raises
+    ------
+    ParameterError
+        When the songs differ.
+    """
+    scores, scores_of_base = (score_arrays(card["scores"][mode]) for card in (result, base))
+    if scores.keys() != scores_of_base.keys():
+        raise ParameterError("results of different songs; score both on the same ones")
+    return np.stack([scores[name][0] - scores_of_base[name][0] for name in scores])
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The effect of an arm's change on the scores of the validation songs.
+
+    Parameters
+    ----------
+    arm, base : str
+        Names in `sepkit.study.arms.ARMS`; the arm is compared with the base.
+    seed : int
+        Seed of both.
+    gain : ndarray of shape (n_songs, 3, 4)
+        Gains in SDR, SIR, SAR by source [dB].
+    """
+
+    arm: str
+    base: str
+    seed: int
+    gain: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Gain in SDR, SIR, SAR, mean over sources and songs: (3,) [dB]."""
+        return np.asarray(self.gain.mean(axis=(0, 2)))
+
+    @property
+    def error(self) -> np.ndarray:
+        """Standard error of `mean` over songs: (3,) [dB]."""
+        return np.asarray(self.gain.mean(axis=2).std(axis=0, ddof=1) / len(self.gain) ** 0.5)
+
+
+def effects(folder: str | Path | None = None, *, mode: str = "song") -> dict[str, Effect]:
+    """Compare each arm that has a result with its base, for the first seed.
+
+    Parameters
+    ----------
+    folder : str or Path, optional
+        Folder of the results; by default that of those that come with the library.
+    mode : {"report", "song"}
+        How the songs were separated.
+
+    Returns
+    -------
+    dict of str to Effect
+        By arm, in the order of `sepkit.study.arms.ARMS`.
+    """
+    results = read_results(folder)
+    return {
+        name: Effect(name, arm.base, 0, differences(results[name, 0], results[arm.base, 0], mode))
+        for name, arm in ARMS.items()
+        if (name, 0) in results and (arm.base, 0) in results
+    }
