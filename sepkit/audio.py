@@ -1,6 +1,6 @@
-"""Files to float32 arrays and back.
+"""Audio files to float32 arrays and back.
 
-Audio is float32 of shape ``(n_samples, n_channels)``, full scale at 1.0, at any rate.
+Audio is float32 of shape ``(n_samples, n_channels)``, with full scale at 1.0, at any sample rate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sepkit.errors import AudioError, ParameterError
 from sepkit.files import atomic_write
 
 BLOCK = 1 << 18
-"""Samples read or written at once: 6 s at 44.1 kHz."""
+"""Samples read or written at a time: 6 s at 44.1 kHz."""
 
 FORMATS = {
     ".wav": ("WAV", "FLOAT"),
@@ -30,13 +30,13 @@ FORMATS = {
     ".ogg": ("OGG", "VORBIS"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
-"""Suffix -> container and encoding of the files that `write` makes."""
+"""Container and encoding of the files that `write` makes, by suffix."""
 
 CLIP_POLICIES = ("none", "rescale", "clip")
 
 
 class AudioFile:
-    """A sound file that soundfile or, failing that, ffmpeg can read.
+    """An audio file that soundfile or ffmpeg can decode.
 
     Parameters
     ----------
@@ -46,17 +46,17 @@ class AudioFile:
     Attributes
     ----------
     rate : int
-        Samples a second.
+        Sample rate [Hz].
     n_channels : int
-        Channels.
+        Number of channels.
 
     Raises
     ------
     AudioError
-        When the file is missing, is no sound, or needs an ffmpeg that is not installed.
+        When the file is missing, not audio, or needs ffmpeg and that is not installed.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
         if not self.path.is_file():
             raise AudioError(f"{self.path}: no such file; check the path")
@@ -87,7 +87,7 @@ class AudioFile:
         return int(streams[0]["sample_rate"]), int(streams[0]["channels"])
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Give the sound in order, in blocks that fit in memory.
+        """Yield the audio block by block.
 
         Yields
         ------
@@ -97,8 +97,8 @@ class AudioFile:
         Raises
         ------
         AudioError
-            When the file cannot be decoded to its end, holds no sample, or one that is NaN or
-            infinite.
+            When the file cannot be decoded to its end, or holds no samples, or NaN or infinite
+            ones.
         """
         empty = True
         for block in self._soundfile_blocks() if self._by_soundfile else self._ffmpeg_blocks():
@@ -134,22 +134,22 @@ class AudioFile:
             raise AudioError(f"{self.path}: ffmpeg cannot decode it; convert it to wav")
 
 
-def read(path: str | os.PathLike, *, rate: int | None = None) -> tuple[np.ndarray, int]:
-    """Read a sound file whole.
+def read(path: str | os.PathLike[str], *, rate: int | None = None) -> tuple[np.ndarray, int]:
+    """Read an audio file.
 
     Parameters
     ----------
     path : str or Path
-        Any file that soundfile or ffmpeg reads.
+        A file that soundfile or ffmpeg can decode.
     rate : int, optional
-        Resample to this rate [Hz]; the file's own when not given.
+        Resample to this rate [Hz]; the file's own by default.
 
     Returns
     -------
     audio : ndarray of shape (n_samples, n_channels), float32
-        The sound.
+        The audio.
     rate : int
-        Its rate [Hz].
+        Its sample rate [Hz].
 
     Raises
     ------
@@ -164,24 +164,24 @@ def read(path: str | os.PathLike, *, rate: int | None = None) -> tuple[np.ndarra
 
 
 def resample(audio: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
-    """Change the rate of a sound.
+    """Resample audio.
 
     Parameters
     ----------
     audio : ndarray of shape (n_samples, n_channels), float32
-        The sound at `rate_in`.
+        Audio at `rate_in`.
     rate_in, rate_out : int
-        Rates [Hz].
+        Sample rates [Hz].
 
     Returns
     -------
     ndarray of shape (ceil(n_samples * rate_out / rate_in), n_channels), float32
-        The sound at `rate_out`; the same array when the rates are equal.
+        Audio at `rate_out`; the same array if the rates are equal.
 
     Raises
     ------
     ParameterError
-        When a rate is not above 0.
+        When a rate is not positive.
     """
     if not (rate_in > 0 and rate_out > 0):
         raise ParameterError(f"from {rate_in} to {rate_out} Hz: give rates above 0")
@@ -192,19 +192,19 @@ def resample(audio: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
 
 
 def fix_length(audio: np.ndarray, n_samples: int) -> np.ndarray:
-    """Cut a sound, or pad it with zeros, to a length.
+    """Trim audio, or pad it with zeros, to a length.
 
     Parameters
     ----------
     audio : ndarray of shape (n, ...)
-        The sound.
+        The audio.
     n_samples : int
-        Samples wanted.
+        The length.
 
     Returns
     -------
     ndarray of shape (n_samples, ...)
-        The sound's first `n_samples` samples.
+        Its first `n_samples` samples.
     """
     missing = n_samples - len(audio)
     if missing <= 0:
@@ -213,15 +213,15 @@ def fix_length(audio: np.ndarray, n_samples: int) -> np.ndarray:
 
 
 def apply_clip_policy(audio: np.ndarray, clip: str) -> np.ndarray:
-    """Bring samples into the range that integer and listening formats hold.
+    """Limit samples to the range of formats that clip.
 
     Parameters
     ----------
     audio : ndarray
         Samples; several stems in one array share one gain.
     clip : {"none", "rescale", "clip"}
-        "none" leaves them; "rescale" divides by the peak where it exceeds 1, which keeps the
-        shape; "clip" cuts at 1, which keeps the level.
+        "none" leaves them; "rescale" divides by the peak if it exceeds 1, which keeps the
+        waveform; "clip" clips at 1, which keeps the level.
 
     Returns
     -------
@@ -243,28 +243,28 @@ def apply_clip_policy(audio: np.ndarray, clip: str) -> np.ndarray:
 
 
 def write(
-    path: str | os.PathLike, audio: np.ndarray, rate: int, *, clip: str | None = None
+    path: str | os.PathLike[str], audio: np.ndarray, rate: int, *, clip: str | None = None
 ) -> None:
-    """Write a sound file: float wav, 16-bit flac, ogg (Vorbis) or mp3, by its suffix.
+    """Write an audio file: float wav, 16-bit flac, ogg (Vorbis) or mp3, by its suffix.
 
     Parameters
     ----------
     path : str or Path
-        Where to; the folder must exist. The file appears whole or not at all.
+        The file, in an existing folder; written completely or not at all.
     audio : ndarray of shape (n_samples, n_channels) or (n_samples,), float32
-        The sound.
+        The audio.
     rate : int
-        Its rate [Hz].
+        Its sample rate [Hz].
     clip : {"none", "rescale", "clip"}, optional
-        What happens to samples beyond full scale (see `apply_clip_policy`). By default "none"
-        for wav, whose float samples hold any level, and "rescale" for the others, which do not.
+        What to do with samples beyond full scale (see `apply_clip_policy`). By default "none"
+        for wav, whose float samples hold any level, and "rescale" for the others.
 
     Raises
     ------
     AudioError
         When the file cannot be written.
     ParameterError
-        When the suffix or the policy is unknown, or "none" is asked of a format that clips.
+        When the suffix or the policy is unknown, or is "none" for a format that clips.
     """
     path = Path(path)
     check_format(path.suffix, clip)
@@ -277,19 +277,19 @@ def write(
 
 
 def check_format(suffix: str, clip: str | None) -> None:
-    """Refuse a file format that is unknown or cannot keep the clip policy.
+    """Raise an error if a format is unknown or cannot follow a clip policy.
 
     Parameters
     ----------
     suffix : str
-        A file's suffix, with its dot.
+        Suffix of the file, with its dot.
     clip : {"none", "rescale", "clip"} or None
-        The policy; None for the format's own.
+        The policy; None for the format's default.
 
     Raises
     ------
     ParameterError
-        When they do not go together.
+        When the format cannot follow the policy.
     """
     if suffix.lower() not in FORMATS:
         raise ParameterError(f"{suffix!r}: unknown format; use one of {', '.join(FORMATS)}")
@@ -304,22 +304,22 @@ def check_format(suffix: str, clip: str | None) -> None:
         )
 
 
-def check_encoding(path: str | os.PathLike, rate: int, n_channels: int) -> None:
-    """Refuse a sound that the format of a file cannot hold.
+def check_encoding(path: str | os.PathLike[str], rate: int, n_channels: int) -> None:
+    """Raise an error if a format cannot hold audio of some rate and number of channels.
 
     Parameters
     ----------
     path : str or Path
-        The file to be; its suffix names the format.
+        The file; its suffix determines the format.
     rate : int
-        Rate [Hz].
+        Sample rate [Hz].
     n_channels : int
-        Channels.
+        Number of channels.
 
     Raises
     ------
     AudioError
-        When the format knows no such rate or so many channels.
+        When the format does not support them.
     ParameterError
         When the suffix is unknown.
     """
@@ -327,7 +327,7 @@ def check_encoding(path: str | os.PathLike, rate: int, n_channels: int) -> None:
     check_format(suffix, None)
     container, encoding = FORMATS[suffix.lower()]
     with contextlib.suppress(soundfile.LibsndfileError):
-        # libsndfile crashes on what Vorbis cannot count.
+        # libsndfile crashes on numbers that Vorbis cannot represent.
         if rate >= 1 and 1 <= n_channels <= 255:
             soundfile.SoundFile(
                 io.BytesIO(), "w", rate, n_channels, encoding, format=container
@@ -339,29 +339,31 @@ def check_encoding(path: str | os.PathLike, rate: int, n_channels: int) -> None:
 
 
 @contextlib.contextmanager
-def writer(path: str | os.PathLike, rate: int, n_channels: int) -> Iterator[soundfile.SoundFile]:
-    """Open a sound file to be written block by block.
+def writer(
+    path: str | os.PathLike[str], rate: int, n_channels: int
+) -> Iterator[soundfile.SoundFile]:
+    """Open an audio file for writing block by block.
 
-    It is written beside its name and renamed at the end; after an error nothing stays.
+    It is written beside its path and renamed at the end; after an error nothing remains.
 
     Parameters
     ----------
     path : str or Path
-        Where to; the suffix names the format.
+        The file; its suffix determines the format.
     rate : int
-        Rate [Hz].
+        Sample rate [Hz].
     n_channels : int
-        Channels.
+        Number of channels.
 
     Yields
     ------
     soundfile.SoundFile
-        Takes float32 blocks by its `write`.
+        Its `write` takes float32 blocks.
 
     Raises
     ------
     AudioError
-        When the place or the format does not take the sound.
+        When the file cannot be written.
     """
     path = Path(path)
     check_encoding(path, rate, n_channels)

@@ -1,10 +1,10 @@
-"""BSS Eval 4 as museval computes it, in a fraction of the time.
+"""BSS Eval 4, equal to museval and faster.
 
-An estimate is explained by the true sources through filters of 512 taps: least squares, whose
-normal equations hold correlations of the sources. museval solves them anew for each estimate
-and filters every window in the time domain. Here the correlations are summed up over blocks in
-the frequency domain, one Cholesky factor serves all estimates, and what is compared in a window
-are energies, which by Parseval's theorem need no inverse transform.
+Filters of 512 taps, fitted by least squares, project an estimate on the true sources; the normal
+equations hold correlations of the sources. museval solves them again for each estimate and filters
+every window in the time domain. Here the correlations are summed over blocks in the frequency
+domain, one Cholesky factor serves all estimates, and only energies are needed in each window, which
+by Parseval's theorem take no inverse transform.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ import scipy.linalg
 from sepkit.errors import ParameterError
 
 N_TAPS = 512
-"""Taps of the filters."""
+"""Taps per filter."""
 
 _FFT = 16384
-"""Samples of a block, of which correlations are taken."""
+"""Samples per block, for the correlations."""
 _TOGETHER = 8
-"""Blocks, or windows, that are computed together."""
+"""Blocks, or windows, computed at a time."""
 
 
 def windowed_sdr(
     references: np.ndarray, estimates: np.ndarray, *, window: int, hop: int | None = None
 ) -> np.ndarray:
-    """Compute museval's SDR, which needs no filter at all.
+    """Compute the SDR of each window, which needs no filters.
 
     Parameters
     ----------
     references, estimates : ndarray of shape (n_sources, n_samples, n_channels)
         True and estimated sources in the same order.
     window, hop : int
-        Samples of a window, and between their starts; end to end by default.
+        Samples per window, and between their starts; end to end by default.
 
     Returns
     -------
     ndarray of shape (n_sources, n_windows), float64
-        SDR [dB]; NaN in windows in which any source, true or estimated, is silent.
+        SDR [dB]; NaN in windows in which a source, true or estimated, is silent.
 
     Raises
     ------
     ParameterError
-        When the shapes do not fit.
+        When the shapes differ.
     """
     references, estimates = _check(references, estimates)
     result = [
@@ -66,26 +66,26 @@ def scores(
     hop: int | None = None,
     n_taps: int = N_TAPS,
 ) -> np.ndarray:
-    """Compute SDR, ISR, SIR and SAR by window, with one set of filters for the whole song.
+    """Compute SDR, ISR, SIR and SAR of each window, with one set of filters for the whole song.
 
     Parameters
     ----------
     references, estimates : ndarray of shape (n_sources, n_samples, n_channels)
         True and estimated sources in the same order.
     window, hop : int
-        Samples of a window, and between their starts; end to end by default.
+        Samples per window, and between their starts; end to end by default.
     n_taps : int
-        Taps of the filters.
+        Taps per filter.
 
     Returns
     -------
     ndarray of shape (4, n_sources, n_windows), float64
-        SDR, ISR, SIR, SAR [dB]; NaN in windows in which any source, true or estimated, is silent.
+        SDR, ISR, SIR, SAR [dB]; NaN in windows in which a source, true or estimated, is silent.
 
     Raises
     ------
     ParameterError
-        When the shapes do not fit.
+        When the shapes differ.
 
     References
     ----------
@@ -102,10 +102,10 @@ def scores(
     filters = _filters(_channels(references), _channels(estimates), n_channels, n_taps)
     length = min(window, n_samples) + n_taps - 1
     n_fft = scipy.fft.next_fast_len(length, real=True)
-    # By frequency: (n_bins, channels of all sources, twice those of all estimates).
+    # Frequency first: (n_bins, channels of all sources, twice those of all estimates).
     filters = np.moveaxis(scipy.fft.rfft(filters, n_fft, axis=1, workers=-1), 1, 0)
     filters = np.ascontiguousarray(filters)
-    # A spectrum has half of the bins of a real sound, but for the first and maybe the last.
+    # Of a real signal, all bins but the first and perhaps the last stand for two.
     weights = np.full(len(filters), 2.0)
     weights[0] = 1.0
     if n_fft % 2 == 0:
@@ -149,7 +149,7 @@ def _check(references: np.ndarray, estimates: np.ndarray) -> tuple[np.ndarray, n
 def _windows(
     references: np.ndarray, estimates: np.ndarray, window: int, hop: int | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Go through whole windows; of a song that has none, through the song."""
+    """Iterate over whole windows, or over a song that is shorter than one."""
     hop = hop or window
     last = max(0, references.shape[1] - window)
     for start in range(0, last + 1, hop):
@@ -158,12 +158,12 @@ def _windows(
 
 
 def _channels(sounds: np.ndarray) -> np.ndarray:
-    """Lay out (n_sources, n_samples, n_channels) as (n_sources * n_channels, n_samples)."""
+    """Reshape (n_sources, n_samples, n_channels) to (n_sources * n_channels, n_samples)."""
     return np.moveaxis(sounds, 2, 1).reshape(-1, sounds.shape[1])
 
 
 def _silent(sounds: np.ndarray) -> bool:
-    """Tell, as museval does, whether the sum of the channels of any source is zero throughout."""
+    """Return, as museval does, whether the channels of any source sum to zero throughout."""
     return bool((sounds.sum(axis=2) == 0).all(axis=1).any())
 
 
@@ -179,22 +179,10 @@ def _decibel(part: np.ndarray, rest: np.ndarray) -> np.ndarray:
 def _filters(
     references: np.ndarray, estimates: np.ndarray, n_channels: int, n_taps: int
 ) -> np.ndarray:
-    """Fit filters from the true channels to the estimated ones.
+    """Fit filters from the true channels to the estimated ones, both (n, n_samples).
 
-    Parameters
-    ----------
-    references, estimates : ndarray of shape (n, n_samples)
-        Channels of all sources.
-    n_channels : int
-        Channels of a source.
-    n_taps : int
-        Taps of a filter.
-
-    Returns
-    -------
-    ndarray of shape (n, n_taps, 2 * n), float64
-        From each true channel to each estimated one, where all sources explain it; behind them,
-        the same where only its own source does.
+    Returns an array (n, n_taps, 2 * n): from each true channel to each estimate, first with all
+    sources, then with the estimate's own source alone.
     """
     n = len(references)
     correlations = _correlations(references, np.concatenate([references, estimates]), n_taps)
@@ -211,7 +199,7 @@ def _filters(
 
 
 def _correlations(references: np.ndarray, sounds: np.ndarray, n_taps: int) -> np.ndarray:
-    """Sum up ``references[i, t - lag] * sounds[j, t]`` over t: array (i, j, lag)."""
+    """Sum ``references[i, t - lag] * sounds[j, t]`` over t: array (i, j, lag)."""
     reach = n_taps - 1
     step = _FFT - reach
     n_blocks = -(-references.shape[1] // step)
@@ -228,7 +216,7 @@ def _correlations(references: np.ndarray, sounds: np.ndarray, n_taps: int) -> np
                 part[:, begin:] = channels[:, start + begin : start + _FFT]
             return scipy.fft.rfft(parts, axis=-1, workers=-1, overwrite_x=True)
 
-        # The references reach back; so every lag of every sample lies within its block.
+        # References start earlier, so that every lag of a sample lies within its block.
         left = np.ascontiguousarray(np.transpose(spectra(references, 0), (2, 1, 0)))
         right = np.ascontiguousarray(np.transpose(spectra(sounds, reach), (2, 0, 1)))
         total += np.conj(left) @ right
@@ -236,27 +224,27 @@ def _correlations(references: np.ndarray, sounds: np.ndarray, n_taps: int) -> np
 
 
 def _gram(correlations: np.ndarray) -> np.ndarray:
-    """Lay out correlations (i, j, lag) as the normal matrix: Toeplitz, block by block."""
+    """Arrange correlations (i, j, lag) as the normal matrix, a Toeplitz matrix per block."""
     n, _, n_taps = correlations.shape
     gram = np.empty((n, n_taps, n, n_taps))
     for i in range(n):
         for j in range(n):
-            # At [l, m] stands the correlation at lag l - m.
+            # Element [l, m] is the correlation at lag l - m.
             gram[i, :, j, :] = scipy.linalg.toeplitz(correlations[i, j], correlations[j, i])
     return gram.reshape(n * n_taps, n * n_taps)
 
 
 def _solve(gram: np.ndarray, products: np.ndarray) -> np.ndarray:
-    """Solve the normal equations; the matrix is changed."""
+    """Solve the normal equations, overwriting the matrix."""
     diagonal = np.diagonal(gram).copy()
     ridge = np.finfo(float).eps  # museval's
     while True:
         np.fill_diagonal(gram, diagonal + ridge)
         try:
-            # Of a symmetric matrix the transpose is in LAPACK's order, and the same.
+            # The transpose of a symmetric matrix equals it and has LAPACK's memory order.
             factor = scipy.linalg.cholesky(gram.T, lower=True, check_finite=False)
         except np.linalg.LinAlgError:
-            # Channels follow from each other, as those of a song in mono on two channels.
+            # Channels depend on each other, such as those of mono audio in stereo.
             ridge = max(10 * ridge, 1e-15 * diagonal.max())
         else:
             return scipy.linalg.cho_solve((factor, True), products, check_finite=False)

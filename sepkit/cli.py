@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +19,7 @@ from tqdm import tqdm
 import sepkit
 from sepkit import audio, separation, weights
 from sepkit.errors import ParameterError, SepkitError
+from sepkit.files import make_folders
 from sepkit.stft import CONTEXT
 from sepkit.study import commands as study_commands
 
@@ -142,9 +143,7 @@ def _separate(options: argparse.Namespace) -> None:
         _separate_song(file, paths, values, options.hop, index, options.clip_mode)
 
 
-def _targets(
-    track: Path, folder: Path, pattern: str, stems: Sequence[str], ext: str
-) -> list[Path]:
+def _targets(track: Path, folder: Path, pattern: str, stems: Sequence[str], ext: str) -> list[Path]:
     """Return the files of a song's stems."""
     try:
         names = [pattern.format(track=track.stem, stem=stem, ext=ext) for stem in stems]
@@ -215,39 +214,6 @@ def _with_progress(file: audio.AudioFile) -> Iterator[np.ndarray]:
         for block in file.blocks():
             yield block
             progress.update(len(block))
-
-
-@contextlib.contextmanager
-def make_folders(places: Iterable[Path]) -> Iterator[None]:
-    """Make missing folders; after an error, remove them again.
-
-    Parameters
-    ----------
-    places : iterable of Path
-        The folders, with their parents.
-
-    Raises
-    ------
-    SepkitError
-        When they cannot be made or written to.
-    """
-    made = []
-    try:
-        for place in places:
-            for folder in reversed([place, *place.parents]):
-                if not folder.is_dir():
-                    folder.mkdir()
-                    made.append(folder)
-        yield
-    except BaseException as error:
-        for folder in reversed(made):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        if isinstance(error, OSError):
-            raise SepkitError(
-                f"{place}: cannot be written to ({error.strerror}); choose another folder"
-            ) from error
-        raise
 
 
 def _write_stems(

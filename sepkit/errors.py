@@ -1,12 +1,17 @@
-"""What can go wrong, said in one line: the thing, the reason, the remedy."""
+"""Errors whose text is one line fit to print: the file or value, the reason, the remedy."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 
 class SepkitError(Exception):
-    """Any failure that the user can mend; its text is one line fit to print."""
+    """Base class of the errors that a user can remedy."""
 
 
 class AudioError(SepkitError):
-    """A sound that cannot be read, written or used."""
+    """Audio that cannot be read, written or used."""
 
 
 class DatasetError(SepkitError):
@@ -14,12 +19,44 @@ class DatasetError(SepkitError):
 
 
 class ModelError(SepkitError):
-    """A weight file or a model that is unknown or does not fit."""
+    """A weight file or model that is unknown or unsuitable."""
 
 
 class ParameterError(SepkitError, ValueError):
-    """An argument out of its range or of the wrong shape."""
+    """An argument out of range or of the wrong shape."""
 
 
 class MissingPackageError(SepkitError, ImportError):
     """An optional package that is not installed."""
+
+
+def import_optional(name: str, extra: str) -> Any:
+    """Import an optional package.
+
+    Parameters
+    ----------
+    name : str
+        The package.
+    extra : str
+        The extra of sepkit that brings it.
+
+    Returns
+    -------
+    module
+        The package.
+
+    Raises
+    ------
+    MissingPackageError
+        When it, or the ffmpeg it needs, is not installed.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{name} is not installed; install it with: pip install 'sepkit[{extra}]'"
+        ) from error
+    except RuntimeError as error:  # stempeg's, which musdb imports too
+        raise MissingPackageError(
+            f"{name} needs ffmpeg, which is not installed; install it with your system's packages"
+        ) from error

@@ -1,21 +1,25 @@
-"""Files that appear whole or not at all."""
+"""Files: written completely or not at all; those that travel with the library."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+from sepkit.errors import SepkitError
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a place beside a file to write to; rename it when all went well, else remove it.
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write a file beside its path and rename it on success; remove it after an error.
 
     Parameters
     ----------
     path : str or Path
-        Where the file is to be; its folder must exist. One that is there is replaced.
+        The file to be, in an existing folder; replaced if it exists.
 
     Yields
     ------
@@ -30,9 +34,101 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        beside.touch()  # says why it fails, which some libraries do not
+        beside.touch()  # its error says why, which those of some libraries do not
         yield beside
         os.replace(beside, path)
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def make_folders(places: Iterable[Path]) -> Iterator[None]:
+    """Make missing folders; after an error, remove them again.
+
+    Parameters
+    ----------
+    places : iterable of Path
+        The folders; missing parents are made too.
+
+    Raises
+    ------
+    SepkitError
+        When one cannot be made or written to.
+    """
+    made = []
+    try:
+        for place in places:
+            for folder in reversed([place, *place.parents]):
+                if not folder.is_dir():
+                    folder.mkdir()
+                    made.append(folder)
+        yield
+    except BaseException as error:
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise SepkitError(
+                f"{place}: cannot be written to ({error.strerror}); choose another folder"
+            ) from error
+        raise
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    object
+        Its value.
+    """
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_json(value: Any, path: str | os.PathLike[str]) -> None:
+    """Write a value as JSON, completely or not at all.
+
+    Parameters
+    ----------
+    value : object
+        The value, without NaN.
+    path : str or Path
+        The file.
+
+    Raises
+    ------
+    SepkitError
+        When it cannot be written.
+    """
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    try:
+        with atomic_write(path) as beside:
+            beside.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SepkitError(
+            f"{path}: cannot be written ({error.strerror}); choose another place"
+        ) from error
+
+
+def packaged(name: str) -> Path:
+    """Find a file or folder that travels with the library.
+
+    Parameters
+    ----------
+    name : str
+        Such as "weights", "tracks.csv" or "book/results".
+
+    Returns
+    -------
+    Path
+        Below ``sepkit/data``, or, in a checkout, below its root.
+    """
+    package = Path(__file__).parent
+    inside = package / "data" / name
+    return inside if inside.exists() else package.parent / name

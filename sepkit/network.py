@@ -1,30 +1,35 @@
-"""The forward pass, written once: magnitudes in, masks out.
+"""The network's forward pass: magnitudes in, masks out.
 
-NumPy arrays are computed by NumPy, tensors by Keras' operations: both are the namespace ``xp``
-below. The report writes the network with two-dimensional convolutions; here the (1 x 513) one is
-a matrix product a frame, the (12 x 1) one a matrix product a context, and so are their
-transposes. `sepkit.model.report_network` holds the convolutional form to compare with.
+It is written once, for NumPy arrays and for the tensors of Keras. The report uses two-dimensional
+convolutions; here the (1 x 513) one is a matrix product per frame, the (12 x 1) one a matrix
+product per context, and so are their transposes. `sepkit.model.report_network` is the
+convolutional form.
 
-`matrices` lays the parameters out for these products; `timbre`, `bottleneck`, `decode` and
-`normalize` are the steps, and `masks` is all of them. What overlapping contexts of a song share
-is computed once by `encode_song`; `spread`, `unfold` and `draw` are `decode` in its parts.
+`prepare` arranges the weights for these products. `vertical_convolution`, `encode`, `decode` and
+`normalize` are the steps, and `masks` runs them all. `encode_song` does the work that overlapping
+contexts of a song share only once; `decoder_dense`, `horizontal_deconvolution` and
+`vertical_deconvolution` are the layers of `decode`.
 """
 
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
-from sepkit.weights import DECODER, ENCODER, Parameters, infer_sizes
 from sepkit.stft import CONTEXT, N_BINS
+from sepkit.weights import DECODER, ENCODER, Weights, infer_sizes
 
-SQUARABLE = 1e-18
-"""The least sum whose square, by which XLA divides in the derivative, is a normal float32."""
+SMALLEST_SUM = 1e-18
+"""Smallest sum whose square, by which XLA divides in the gradient, is a normal float32."""
+
+Prepared = dict[str, tuple[Any, Any]]
+"""Matrix and bias of each layer, as `prepare` returns them."""
 
 
-def namespace(array) -> ModuleType:
-    """Give the library that computes with an array.
+def array_namespace(array: Any) -> Any:
+    """Return the module that computes with an array.
 
     Parameters
     ----------
@@ -34,31 +39,33 @@ def namespace(array) -> ModuleType:
     Returns
     -------
     module
-        `numpy` for NumPy's own, `keras.ops` for others.
+        `numpy` for NumPy arrays, `keras.ops` for tensors.
     """
     if isinstance(array, np.ndarray | np.generic):
         return np
     import keras
 
-    return keras.ops
+    ops: ModuleType = keras.ops
+    return ops
 
 
-def convolution_matrix(kernel, *, context: int = CONTEXT):
-    """Write a convolution along the frames of a context as one matrix.
+def convolution_matrix(kernel: Any, *, context: int = CONTEXT) -> Any:
+    """Write a transposed convolution along the frames of a context as one matrix.
 
     Parameters
     ----------
     kernel : array of shape (taps, n, m), float32
-        What joins n values of a frame to m values of a position, for each of `taps` frames.
+        Connects n values of a frame with m values of a position, for each of `taps` frames.
     context : int
-        Frames of the context.
+        Frames per context.
 
     Returns
     -------
     array of shape ((context + 1 - taps) * m, context * n), float32
-        From position p, value j, to frame p + k, value i, stands ``kernel[k, i, j]``; elsewhere 0.
+        ``kernel[k, i, j]`` connects value j of position p with value i of frame p + k; all other
+        elements are 0. Its transpose is the matrix of the convolution.
     """
-    xp = namespace(kernel)
+    xp = array_namespace(kernel)
     taps, n, m = kernel.shape
     kernel = xp.transpose(kernel, (2, 0, 1))
     rows = [
@@ -68,292 +75,300 @@ def convolution_matrix(kernel, *, context: int = CONTEXT):
     return xp.reshape(xp.stack(rows), (len(rows) * m, context * n))
 
 
-def matrices(parameters: Parameters) -> dict:
-    """Lay the parameters out as the matrices and offsets of the forward pass.
+def prepare(weights: Weights) -> Prepared:
+    """Arrange a network's weights as the matrices and biases of the forward pass.
 
     Parameters
     ----------
-    parameters : dict of str to array
+    weights : dict of str to array
         The network (`sepkit.weights`), with c channels and S sources.
 
     Returns
     -------
-    dict of str to (matrix, offset)
-        timbre ``(513 c, 50)``, pattern ``(600, 30)`` (the horizontal filters at one position),
-        patterns ``(1250, 420)`` (at all of a context), shared ``(420, 128)``, and a stack over
-        sources each: dense ``(S, 128, 420)``, unfold ``(S, 420, 1250)``, draw ``(S, 50, 513 c)``.
+    dict of str to (matrix, bias)
+        By layer: vertical_convolution ``(513 c, 50)``, horizontal_convolution ``(600, 30)`` (one
+        position), horizontal_convolution_context ``(1250, 420)`` (all positions of a context),
+        global_dense ``(420, 128)``, and stacked over sources single_dense ``(S, 128, 420)``,
+        horizontal_deconvolution ``(S, 420, 1250)``, vertical_deconvolution ``(S, 50, 513 c)``.
     """
-    kernel = {layer: parameters[f"{layer}/kernel"] for layer in (*ENCODER, *DECODER)}
-    bias = {layer: parameters[f"{layer}/bias"] for layer in (*ENCODER, *DECODER)}
-    xp = namespace(kernel["global_dense"])
+    kernel = {layer: weights[f"{layer}/kernel"] for layer in (*ENCODER, *DECODER)}
+    bias = {layer: weights[f"{layer}/bias"] for layer in (*ENCODER, *DECODER)}
+    xp = array_namespace(kernel["global_dense"])
     n_sources, _, channels, n_timbres = kernel["vertical_deconvolution"].shape
-    sizes = infer_sizes(parameters)
+    sizes = infer_sizes(weights)
     context = sizes.context
     n_inputs = N_BINS * channels
+    horizontal = kernel["horizontal_convolution"]
     vertical = xp.reshape(kernel["vertical_deconvolution"], (n_sources, n_inputs, n_timbres))
-    unfold = [
+    deconvolutions = [
         convolution_matrix(kernel["horizontal_deconvolution"][i], context=context)
         for i in range(n_sources)
     ]
     return {
-        "timbre": (
+        "vertical_convolution": (
             xp.reshape(kernel["vertical_convolution"], (n_inputs, n_timbres)),
             bias["vertical_convolution"],
         ),
-        "pattern": (
-            xp.reshape(kernel["horizontal_convolution"], (sizes.pattern * n_timbres, -1)),
+        "horizontal_convolution": (
+            xp.reshape(horizontal, (sizes.pattern * n_timbres, -1)),
             bias["horizontal_convolution"],
         ),
-        "patterns": (
-            xp.transpose(convolution_matrix(kernel["horizontal_convolution"], context=context), (1, 0)),
+        "horizontal_convolution_context": (
+            xp.transpose(convolution_matrix(horizontal, context=context), (1, 0)),
             xp.tile(bias["horizontal_convolution"], (sizes.n_positions,)),
         ),
-        "shared": (kernel["global_dense"], bias["global_dense"]),
-        "dense": (kernel["single_dense"], bias["single_dense"][:, None]),
-        "unfold": (
-            xp.stack(unfold),
+        "global_dense": (kernel["global_dense"], bias["global_dense"]),
+        "single_dense": (kernel["single_dense"], bias["single_dense"][:, None]),
+        "horizontal_deconvolution": (
+            xp.stack(deconvolutions),
             xp.tile(bias["horizontal_deconvolution"], (1, context))[:, None],
         ),
-        "draw": (
+        "vertical_deconvolution": (
             xp.transpose(vertical, (0, 2, 1)),
             xp.tile(bias["vertical_deconvolution"], (1, N_BINS))[:, None],
         ),
     }
 
 
-def context_length(pairs: dict) -> int:
-    """Tell how many frames a network sees at once.
+def context_length(prepared: Prepared) -> int:
+    """Return the number of frames per context: 25 for the report's network.
 
     Parameters
     ----------
-    pairs : dict
-        The network's `matrices`.
+    prepared : dict
+        The network, of `prepare`.
 
     Returns
     -------
     int
-        25 for the report's.
+        Frames.
     """
-    return pairs["patterns"][0].shape[0] // pairs["timbre"][0].shape[1]
+    n_rows: int = prepared["horizontal_convolution_context"][0].shape[0]
+    n_timbres: int = prepared["vertical_convolution"][0].shape[1]
+    return n_rows // n_timbres
 
 
-def _affine(pair, values):
-    matrix, offset = pair
-    product = namespace(values).matmul(values, matrix)
-    product += offset  # in place, where NumPy computes
+def _affine(layer: tuple[Any, Any], values: Any) -> Any:
+    matrix, bias = layer
+    product = array_namespace(values).matmul(values, matrix)
+    product += bias  # in place for NumPy
     return product
 
 
-def timbre(pairs: dict, magnitudes):
-    """Match every frame with the 50 timbre filters: the vertical convolution.
+def vertical_convolution(prepared: Prepared, magnitudes: Any) -> Any:
+    """Apply the 50 timbre filters to each frame.
 
     Parameters
     ----------
-    pairs : dict
-        The network's `matrices`.
+    prepared : dict
+        The network, of `prepare`.
     magnitudes : array of shape (..., 513, n_channels), float32
-        Magnitudes, any number of frames.
+        Magnitudes of any number of frames.
 
     Returns
     -------
     array of shape (..., 50), float32
-        How strongly each filter answers, in each frame.
+        Response of each filter in each frame.
     """
-    flat = (*magnitudes.shape[:-2], pairs["timbre"][0].shape[0])
+    flat = (*magnitudes.shape[:-2], prepared["vertical_convolution"][0].shape[0])
     shape = tuple(-1 if size is None else size for size in flat)
-    return _affine(pairs["timbre"], namespace(magnitudes).reshape(magnitudes, shape))
+    xp = array_namespace(magnitudes)
+    return _affine(prepared["vertical_convolution"], xp.reshape(magnitudes, shape))
 
 
-def bottleneck(pairs: dict, timbres):
-    """Sum up a context in 128 numbers: horizontal convolution and shared dense layer.
+def encode(prepared: Prepared, timbres: Any) -> Any:
+    """Encode contexts: horizontal convolution and shared dense layer.
 
     Parameters
     ----------
-    pairs : dict
-        The network's `matrices`.
+    prepared : dict
+        The network, of `prepare`.
     timbres : array of shape (n_contexts, 25, 50), float32
-        `timbre` of the frames of each context.
+        `vertical_convolution` of the frames of each context.
 
     Returns
     -------
     array of shape (n_contexts, 128), float32
-        Non-negative.
+        The bottleneck, non-negative.
     """
-    xp = namespace(timbres)
-    flat = xp.reshape(timbres, (-1, pairs["patterns"][0].shape[0]))
-    return xp.maximum(_affine(pairs["shared"], _affine(pairs["patterns"], flat)), 0.0)
+    xp = array_namespace(timbres)
+    layer = prepared["horizontal_convolution_context"]
+    patterns = _affine(layer, xp.reshape(timbres, (-1, layer[0].shape[0])))
+    return xp.maximum(_affine(prepared["global_dense"], patterns), 0.0)
 
 
-def encode_song(pairs: dict, timbres: np.ndarray, hop: int) -> np.ndarray:
-    """Sum up all contexts of a song, with the horizontal convolution once a frame.
+def encode_song(prepared: Prepared, timbres: np.ndarray, hop: int) -> np.ndarray:
+    """Encode all contexts of a song, with the horizontal convolution once per frame.
 
     Parameters
     ----------
-    pairs : dict
-        The network's `matrices`.
+    prepared : dict
+        The network, of `prepare`.
     timbres : ndarray of shape (n_frames, 50), float32
-        `timbre` of the frames of a song: at least one context.
+        `vertical_convolution` of the frames of a song, at least one context.
     hop : int
         Frames between the starts of contexts.
 
     Returns
     -------
     ndarray of shape (n_contexts, 128), float32
-        The `bottleneck` of every context that is whole.
+        `encode` of every whole context.
     """
-    n_taps = pairs["pattern"][0].shape[0] // timbres.shape[1]
-    n_positions = context_length(pairs) - n_taps + 1
-    heard = np.lib.stride_tricks.sliding_window_view(timbres, n_taps, axis=0)
-    heard = np.swapaxes(heard, 1, 2).reshape(len(heard), -1)
-    patterns = _affine(pairs["pattern"], heard)
+    n_taps = prepared["horizontal_convolution"][0].shape[0] // timbres.shape[1]
+    n_positions = context_length(prepared) - n_taps + 1
+    windows = np.lib.stride_tricks.sliding_window_view(timbres, n_taps, axis=0)
+    windows = np.swapaxes(windows, 1, 2).reshape(len(windows), -1)
+    patterns = _affine(prepared["horizontal_convolution"], windows)
     contexts = np.lib.stride_tricks.sliding_window_view(patterns, n_positions, axis=0)[::hop]
     contexts = np.swapaxes(contexts, 1, 2).reshape(len(contexts), -1)
-    return np.maximum(_affine(pairs["shared"], contexts), 0.0)
+    return np.maximum(_affine(prepared["global_dense"], contexts), 0.0)
 
 
-def decode(pairs: dict, shared):
-    """Draw each source's magnitudes from the shared numbers: all decoders at once.
+def decode(prepared: Prepared, shared: Any) -> Any:
+    """Decode contexts for all sources at once.
 
     Parameters
     ----------
-    pairs : dict
-        The network's `matrices`, with S sources and c channels.
+    prepared : dict
+        The network, of `prepare`, with S sources and c channels.
     shared : array of shape (n_contexts, 128), float32
-        `bottleneck` of each context.
+        `encode` of each context.
 
     Returns
     -------
     array of shape (S, n_contexts, 25, 513, c), float32
-        Non-negative; only their ratios count.
+        Non-negative; only the ratios between sources matter.
     """
-    context = context_length(pairs)
-    drawn = draw(pairs, unfold(pairs, spread(pairs, shared), 0, context))
-    n_sources, _, n_inputs = pairs["draw"][0].shape
+    context = context_length(prepared)
+    patterns = decoder_dense(prepared, shared)
+    timbres = horizontal_deconvolution(prepared, patterns, 0, context)
+    decoded = vertical_deconvolution(prepared, timbres)
+    n_sources, _, n_inputs = prepared["vertical_deconvolution"][0].shape
     shape = (n_sources, -1, context, N_BINS, n_inputs // N_BINS)
-    return namespace(drawn).reshape(drawn, shape)
+    return array_namespace(decoded).reshape(decoded, shape)
 
 
-def spread(pairs: dict, shared):
-    """Give every source its own numbers back: the dense layers of the decoders.
+def decoder_dense(prepared: Prepared, shared: Any) -> Any:
+    """Apply the dense layer of each source's decoder.
 
     Parameters
     ----------
-    pairs : dict
-        The network's `matrices`, with S sources.
+    prepared : dict
+        The network, of `prepare`, with S sources.
     shared : array of shape (n_contexts, 128), float32
-        `bottleneck` of each context.
+        `encode` of each context.
 
     Returns
     -------
     array of shape (S, n_contexts, 420), float32
         Non-negative: 30 patterns at each of 14 positions.
     """
-    return namespace(shared).maximum(_affine(pairs["dense"], shared), 0.0)
+    return array_namespace(shared).maximum(_affine(prepared["single_dense"], shared), 0.0)
 
 
-def unfold(pairs: dict, patterns, start: int, stop: int):
-    """Unfold patterns into the timbres of some frames: the horizontal deconvolution.
+def horizontal_deconvolution(prepared: Prepared, patterns: Any, start: int, stop: int) -> Any:
+    """Apply the horizontal deconvolution, for some frames of the contexts.
 
     Parameters
     ----------
-    pairs : dict
-        The network's `matrices`, with S sources.
+    prepared : dict
+        The network, of `prepare`, with S sources.
     patterns : array of shape (S, n_contexts, 420), float32
-        `spread` of each context.
+        `decoder_dense` of each context.
     start, stop : int
-        Which frames of the contexts.
+        The frames of each context: `start` up to, not including, `stop`.
 
     Returns
     -------
     array of shape (S, n_contexts * (stop - start), 50), float32
-        The timbres, a frame a row.
+        Timbres, one row per frame.
     """
-    matrix, offset = pairs["unfold"]
-    n_sources, n_timbres, _ = pairs["draw"][0].shape
-    rows, n_patterns = pairs["pattern"][0].shape
+    matrix, bias = prepared["horizontal_deconvolution"]
+    n_sources, n_timbres, _ = prepared["vertical_deconvolution"][0].shape
+    rows, n_patterns = prepared["horizontal_convolution"][0].shape
     n_taps = rows // n_timbres
-    # Positions that reach these frames; what the band holds for the others is 0.
+    # Only positions that reach these frames: the matrix is 0 for the others.
     near = slice(max(0, start - n_taps + 1) * n_patterns, stop * n_patterns)
     frames = slice(start * n_timbres, stop * n_timbres)
-    timbres = _affine((matrix[:, near, frames], offset[..., frames]), patterns[..., near])
-    return namespace(timbres).reshape(timbres, (n_sources, -1, n_timbres))
+    timbres = _affine((matrix[:, near, frames], bias[..., frames]), patterns[..., near])
+    return array_namespace(timbres).reshape(timbres, (n_sources, -1, n_timbres))
 
 
-def draw(pairs: dict, timbres):
-    """Draw the bins of frames: the vertical deconvolution and its absolute value.
+def vertical_deconvolution(prepared: Prepared, timbres: Any) -> Any:
+    """Apply the vertical deconvolution and the absolute value.
 
     Parameters
     ----------
-    pairs : dict
-        The network's `matrices`, with S sources and c channels.
+    prepared : dict
+        The network, of `prepare`, with S sources and c channels.
     timbres : array of shape (S, n_frames, 50), float32
-        `unfold` of some contexts.
+        `horizontal_deconvolution` of some contexts.
 
     Returns
     -------
     array of shape (S, n_frames, 513 c), float32
         Non-negative.
     """
-    drawn = _affine(pairs["draw"], timbres)
-    if isinstance(drawn, np.ndarray):
-        return np.abs(drawn, out=drawn)
-    return namespace(drawn).abs(drawn)
+    decoded = _affine(prepared["vertical_deconvolution"], timbres)
+    if isinstance(decoded, np.ndarray):
+        return np.abs(decoded, out=decoded)
+    return array_namespace(decoded).abs(decoded)
 
 
-def normalize(drawn):
-    """Turn the decoders' magnitudes into masks.
+def normalize(decoded: Any) -> Any:
+    """Divide the decoders' outputs by their sum, which makes masks of them.
 
     Parameters
     ----------
-    drawn : array of shape (S, ...), float32
+    decoded : array of shape (S, ...), float32
         Non-negative values by source.
 
     Returns
     -------
     array of shape (S, ...), float32
-        Each divided by the sum over sources; 1/S where all are zero, where the report has 0/0, or
-        so near to it that float32 cannot square the sum, as the derivative has to.
+        Masks with sum 1. They are 1/S where all values are zero, where the report divides zero by
+        zero, or so small that float32 cannot hold the square of the sum, which the gradient needs.
     """
-    if isinstance(drawn, np.ndarray):
-        return normalize_in_place(drawn.copy())
-    xp = namespace(drawn)
-    total = xp.sum(drawn, axis=0)
-    silent = total < SQUARABLE
-    # Both branches of a `where` are differentiated: the divisor must never be zero.
-    share = drawn / xp.where(silent, xp.ones_like(total), total)
-    return xp.where(silent, xp.full_like(drawn, 1.0 / drawn.shape[0]), share)
+    if isinstance(decoded, np.ndarray):
+        return normalize_in_place(decoded.copy())
+    xp = array_namespace(decoded)
+    total = xp.sum(decoded, axis=0)
+    silent = total < SMALLEST_SUM
+    # Both branches of `where` are differentiated: the divisor must never be zero.
+    share = decoded / xp.where(silent, xp.ones_like(total), total)
+    return xp.where(silent, xp.full_like(decoded, 1.0 / decoded.shape[0]), share)
 
 
-def normalize_in_place(drawn: np.ndarray, whole: np.ndarray | float = 1.0) -> np.ndarray:
-    """Do in place what `normalize` does: half of the time, which goes to memory.
+def normalize_in_place(decoded: np.ndarray, total_mask: np.ndarray | float = 1.0) -> np.ndarray:
+    """Normalise in place, in half the time of `normalize`, most of which goes to memory access.
 
     Parameters
     ----------
-    drawn : ndarray of shape (S, ...), float32
+    decoded : ndarray of shape (S, ...), float32
         Non-negative values by source; the masks afterwards.
-    whole : ndarray that broadcasts to ``drawn[0]``, or float
-        What the masks sum to; 1 by default.
+    total_mask : ndarray that broadcasts to ``decoded[0]``, or float
+        Sum of the masks; 1 by default.
 
     Returns
     -------
     ndarray of shape (S, ...), float32
         The same array.
     """
-    total = drawn.sum(axis=0)
-    if total.min(initial=1.0) < SQUARABLE:
-        silent = total < SQUARABLE
-        drawn[:, silent] = 1 / len(drawn)
+    total = decoded.sum(axis=0)
+    if total.min(initial=1.0) < SMALLEST_SUM:
+        silent = total < SMALLEST_SUM
+        decoded[:, silent] = 1 / len(decoded)
         total[silent] = 1
-    drawn *= np.divide(whole, total, out=total)
-    return drawn
+    decoded *= np.divide(total_mask, total, out=total)
+    return decoded
 
 
-def masks(parameters: Parameters, magnitudes):
-    """Compute the soft masks of contexts.
+def masks(weights: Weights, magnitudes: Any) -> Any:
+    """Compute the masks of contexts.
 
     Parameters
     ----------
-    parameters : dict of str to array
+    weights : dict of str to array
         The network, with S sources and c channels.
     magnitudes : array of shape (n_contexts, 25, 513, c), float32
         Magnitudes of the mixture.
@@ -363,5 +378,5 @@ def masks(parameters: Parameters, magnitudes):
     array of shape (S, n_contexts, 25, 513, c), float32
         Non-negative, sum 1 over the sources.
     """
-    pairs = matrices(parameters)
-    return normalize(decode(pairs, bottleneck(pairs, timbre(pairs, magnitudes))))
+    prepared = prepare(weights)
+    return normalize(decode(prepared, encode(prepared, vertical_convolution(prepared, magnitudes))))

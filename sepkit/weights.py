@@ -1,8 +1,8 @@
-"""The network's parameters: named arrays, their first values, their files.
+"""The network's weights: named arrays, their initial values, their files.
 
-A network is a plain dict of float32 arrays. Sources are stacked along the first axis, so that
-one matrix product serves all decoders. With c channels, S sources
-and the report's `Sizes`:
+A network is a plain dict of float32 arrays. Those of the decoders are stacked along the first
+axis, so that one matrix product serves all sources. With c channels, S sources and the report's
+`Sizes`:
 
 =====================================  ===================  =====================
 name                                   shape                of the report's layer
@@ -24,26 +24,25 @@ vertical_deconvolution/bias            (S, c)
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
-from sepkit.datasets import SOURCES
 from sepkit.errors import ModelError
-from sepkit.files import atomic_write
+from sepkit.files import atomic_write, packaged, read_json
 from sepkit.stft import CONTEXT, N_BINS
+from sepkit.tracks import SOURCES
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the layers are; by default as in paper and report.
+    """Layer sizes; the defaults are those of paper and report.
 
     Parameters
     ----------
@@ -56,7 +55,7 @@ class Sizes:
     n_shared : int
         Units of the dense layer that all sources share.
     context : int
-        Frames that the network sees at once.
+        Frames per context.
     """
 
     n_timbres: int = 50
@@ -67,13 +66,14 @@ class Sizes:
 
     @property
     def n_positions(self) -> int:
-        """Places of a horizontal filter in a context."""
+        """Positions of a horizontal filter in a context."""
         return self.context - self.pattern + 1
 
 
 REPORT_SIZES = Sizes()
 
-Parameters = Mapping[str, np.ndarray]
+Weights = Mapping[str, Any]
+"""A network: its arrays (or tensors) by name."""
 
 ENCODER = ("vertical_convolution", "horizontal_convolution", "global_dense")
 DECODER = ("single_dense", "horizontal_deconvolution", "vertical_deconvolution")
@@ -84,25 +84,25 @@ _FILE_GROUP = "layers/mask_network/vars"
 def shapes(
     *, channels: int = 1, n_sources: int = 4, sizes: Sizes = REPORT_SIZES
 ) -> dict[str, tuple[int, ...]]:
-    """List the arrays of a network.
+    """Return the shapes of a network's arrays.
 
     Parameters
     ----------
     channels : int
-        Channels of its input.
+        Channels of the input.
     n_sources : int
-        Sources it tells apart.
+        Number of sources.
     sizes : Sizes
-        How large its layers are.
+        Layer sizes.
 
     Returns
     -------
     dict of str to tuple of int
-        Shape by name, in the order of the data.
+        Shape by name, from input to output.
     """
     timbres, patterns, shared = sizes.n_timbres, sizes.n_patterns, sizes.n_shared
     n_flat = sizes.n_positions * patterns
-    kernels = {
+    layers: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
         "vertical_convolution": ((N_BINS, channels, timbres), (timbres,)),
         "horizontal_convolution": ((sizes.pattern, timbres, patterns), (patterns,)),
         "global_dense": ((n_flat, shared), (shared,)),
@@ -115,17 +115,17 @@ def shapes(
     }
     return {
         f"{layer}/{part}": shape
-        for layer, pair in kernels.items()
+        for layer, pair in layers.items()
         for part, shape in zip(("kernel", "bias"), pair, strict=True)
     }
 
 
-def count(parameters: Parameters) -> int:
-    """Count the numbers of a network.
+def count_parameters(weights: Weights) -> int:
+    """Count the parameters of a network.
 
     Parameters
     ----------
-    parameters : dict of str to ndarray
+    weights : dict of str to ndarray
         The network.
 
     Returns
@@ -136,29 +136,28 @@ def count(parameters: Parameters) -> int:
     return sum(math.prod(value.shape) for value in weights.values())
 
 
-def infer_sizes(parameters: Parameters) -> Sizes:
-    """Tell how large a network's layers are.
+def infer_sizes(weights: Weights) -> Sizes:
+    """Infer a network's layer sizes from its arrays.
 
     Parameters
     ----------
-    parameters : dict of str to ndarray
+    weights : dict of str to ndarray
         The network.
 
     Returns
     -------
     Sizes
-        Its sizes.
+        The layer sizes.
 
     Raises
     ------
     ModelError
-        When the arrays that tell are missing, have another number of axes, or contradict each
-        other.
+        When the arrays they follow from are missing or do not fit together.
     """
     try:
-        _, _, _, n_timbres = parameters["vertical_deconvolution/kernel"].shape
-        pattern, _, n_patterns = parameters["horizontal_convolution/kernel"].shape
-        n_flat, n_shared = parameters["global_dense/kernel"].shape
+        _, _, _, n_timbres = weights["vertical_deconvolution/kernel"].shape
+        pattern, _, n_patterns = weights["horizontal_convolution/kernel"].shape
+        n_flat, n_shared = weights["global_dense/kernel"].shape
     except (KeyError, ValueError):
         raise ModelError(
             "weights: no vertical_deconvolution/kernel of four axes, horizontal_convolution/kernel "
@@ -173,31 +172,31 @@ def infer_sizes(parameters: Parameters) -> Sizes:
     return Sizes(n_timbres, n_patterns, pattern, n_shared, n_positions + pattern - 1)
 
 
-def dimensions(parameters: Parameters) -> tuple[int, int]:
-    """Tell what a network is made for, and check that its arrays fit together.
+def check_shapes(weights: Weights) -> tuple[int, int]:
+    """Check that a network's arrays fit together.
 
     Parameters
     ----------
-    parameters : dict of str to ndarray
+    weights : dict of str to ndarray
         The network.
 
     Returns
     -------
     channels : int
-        Channels of its input.
+        Channels of the input.
     n_sources : int
-        Sources it tells apart.
+        Number of sources.
 
     Raises
     ------
     ModelError
-        When an array is missing, superfluous or of another shape.
+        When an array is missing, superfluous or of the wrong shape.
     """
-    sizes = infer_sizes(parameters)
-    n_sources, _, channels, _ = parameters["vertical_deconvolution/kernel"].shape
+    sizes = infer_sizes(weights)
+    n_sources, _, channels, _ = weights["vertical_deconvolution/kernel"].shape
     wanted = shapes(channels=channels, n_sources=n_sources, sizes=sizes)
     for name in wanted.keys() | weights.keys():
-        have = parameters[name].shape if name in parameters else None
+        have = weights[name].shape if name in weights else None
         if have != wanted.get(name):
             raise ModelError(
                 f"weights: {name} has shape {have}, not {wanted.get(name)}; "
@@ -206,39 +205,18 @@ def dimensions(parameters: Parameters) -> tuple[int, int]:
     return channels, n_sources
 
 
-def first_sources(parameters: Parameters, n_sources: int) -> dict[str, np.ndarray]:
-    """Drop the decoders of the last sources.
-
-    Parameters
-    ----------
-    parameters : dict of str to ndarray
-        A network.
-    n_sources : int
-        Sources to keep.
-
-    Returns
-    -------
-    dict of str to ndarray
-        The network of the first sources.
-    """
-    return {
-        name: value[:n_sources] if name.split("/")[0] in DECODER else value
-        for name, value in weights.items()
-    }
-
-
 def source_names(n_sources: int) -> tuple[str, ...]:
-    """Name the sources of a network.
+    """Return the names of a network's sources.
 
     Parameters
     ----------
     n_sources : int
-        How many it tells apart.
+        Number of sources.
 
     Returns
     -------
     tuple of str
-        `SOURCES` where there are four; else source1, source2 and so on.
+        `sepkit.SOURCES` for four; else source1, source2 and so on.
     """
     if n_sources == len(SOURCES):
         return SOURCES
@@ -252,23 +230,23 @@ def initialize(
     sizes: Sizes = REPORT_SIZES,
     seed: int | Sequence[int] = 0,
 ) -> dict[str, np.ndarray]:
-    """Draw first values: Glorot's uniform for kernels, zero for biases, as Keras does.
+    """Draw initial weights: Glorot-uniform kernels, zero biases, as Keras does.
 
     Parameters
     ----------
     channels : int
         Channels of the input.
     n_sources : int
-        Sources to tell apart.
+        Number of sources.
     sizes : Sizes
-        How large the layers are.
+        Layer sizes.
     seed : int or sequence of int
         Seed of NumPy's generator.
 
     Returns
     -------
     dict of str to ndarray, float32
-        A network that knows nothing.
+        An untrained network.
 
     References
     ----------
@@ -281,134 +259,46 @@ def initialize(
         if part == "bias":
             values[name] = np.zeros(shape, np.float32)
             continue
-        # A convolution's fans count its taps; the stack of sources is no part of a kernel.
-        one = shape[1:] if layer in DECODER else shape
+        # The fans of a convolution count its taps; the stack of sources is not part of a kernel.
+        kernel = shape[1:] if layer in DECODER else shape
         if layer.startswith("vertical"):
-            fans = N_BINS * (one[1] + one[2])
+            fans = N_BINS * (kernel[1] + kernel[2])
         elif layer.startswith("horizontal"):
-            fans = one[0] * (one[1] + one[2])
+            fans = kernel[0] * (kernel[1] + kernel[2])
         else:
-            fans = one[0] + one[1]
+            fans = kernel[0] + kernel[1]
         limit = math.sqrt(6 / fans)
         values[name] = rng.uniform(-limit, limit, shape).astype(np.float32)
     return values
 
 
-# The report's form: a kernel and a bias for each of its Keras layers.
-
-
-def to_report(
-    parameters: Parameters, *, sources: Sequence[str] = SOURCES
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Lay a network out as the report's convolutional layers.
-
-    Parameters
-    ----------
-    parameters : dict of str to ndarray
-        The network.
-    sources : sequence of str
-        Names of its sources.
-
-    Returns
-    -------
-    dict of str to (kernel, bias)
-        By the report's layer names, in Keras' shapes: ``(1, 513, c, 50)`` and so on.
-    """
-    layers = {}
-    for layer in ENCODER:
-        kernel, bias = parameters[f"{layer}/kernel"], parameters[f"{layer}/bias"]
-        layers[layer] = (_as_convolution(layer, kernel), bias)
-    for i, source in enumerate(sources):
-        for layer in DECODER:
-            kernel, bias = parameters[f"{layer}/kernel"][i], parameters[f"{layer}/bias"][i]
-            layers[f"{layer}_{source}"] = (_as_convolution(layer, kernel), bias)
-    return layers
-
-
-def from_report(
-    layers: Mapping[str, tuple[np.ndarray, np.ndarray]], *, sources: Sequence[str] = SOURCES
-) -> dict[str, np.ndarray]:
-    """Read a network out of the report's convolutional layers.
-
-    Parameters
-    ----------
-    layers : dict of str to (kernel, bias)
-        By the report's layer names, in Keras' shapes.
-    sources : sequence of str
-        Names of its sources.
-
-    Returns
-    -------
-    dict of str to ndarray, float32
-        The network.
-
-    Raises
-    ------
-    ModelError
-        When a layer is missing or has another shape.
-    """
-    values = {}
-    try:
-        for layer in ENCODER:
-            kernel, bias = layers[layer]
-            values[f"{layer}/kernel"] = _as_dense(layer, kernel)
-            values[f"{layer}/bias"] = np.asarray(bias, np.float32)
-        for layer in DECODER:
-            pairs = [layers[f"{layer}_{source}"] for source in sources]
-            values[f"{layer}/kernel"] = np.stack([_as_dense(layer, kernel) for kernel, _ in pairs])
-            values[f"{layer}/bias"] = np.stack([np.asarray(bias, np.float32) for _, bias in pairs])
-    except KeyError as error:
-        raise ModelError(
-            f"weights: layer {error} is missing; give a file of the report's network"
-        ) from None
-    dimensions(values)
-    return values
-
-
-def _as_convolution(layer: str, kernel: np.ndarray) -> np.ndarray:
-    if layer.startswith("vertical"):
-        return kernel[np.newaxis]
-    if layer.startswith("horizontal"):
-        return kernel[:, np.newaxis]
-    return kernel
-
-
-def _as_dense(layer: str, kernel: np.ndarray) -> np.ndarray:
-    kernel = np.asarray(kernel, np.float32)
-    if layer.startswith("vertical"):
-        return kernel[0]
-    if layer.startswith("horizontal"):
-        return kernel[:, 0]
-    return kernel
-
-
 # Files.
 
 
-def save(parameters: Parameters, path: str | os.PathLike) -> None:
-    """Write a weight file that this module and Keras' ``load_weights`` both read.
+def save(weights: Weights, path: str | os.PathLike[str]) -> None:
+    """Write a weight file, which Keras' ``load_weights`` reads too.
 
     Parameters
     ----------
-    parameters : dict of str to ndarray
+    weights : dict of str to ndarray
         The network.
     path : str or Path
-        ``NAME.weights.h5``; it appears whole or not at all.
+        ``NAME.weights.h5``, written completely or not at all.
     """
-    dimensions(parameters)
+    check_shapes(weights)
     with atomic_write(path) as beside, h5py.File(beside, "w") as file:
         group = file.create_group(_FILE_GROUP)
         for name, value in weights.items():
             group.create_dataset(name.replace("/", "_"), data=np.asarray(value, np.float32))
 
 
-def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Read a weight file; nothing in it is executed.
+def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read a weight file: arrays only, nothing in it is executed.
 
     Parameters
     ----------
     path : str or Path
-        A file of `save`, or the report's own ``.h5`` (`read_report_file`).
+        A file written by `save`.
 
     Returns
     -------
@@ -418,96 +308,23 @@ def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Raises
     ------
     ModelError
-        When the file is missing, no HDF5, or of another network.
+        When the file is missing, not HDF5, or of another network.
     """
-    with _open(path) as file, _naming(path):
-        if _FILE_GROUP not in file:
-            return from_report(_report_layers(file))
-        group = file[_FILE_GROUP]
-        values = {
-            name: group[name.replace("/", "_")][()]
-            for name in shapes()
-            if name.replace("/", "_") in group
-        }
-        dimensions(values)
-    return values
-
-
-def read_report_file(
-    path: str | os.PathLike, *, sources: Sequence[str] = SOURCES
-) -> dict[str, np.ndarray]:
-    """Read weights that the report's code has saved (Keras' older HDF5 layout).
-
-    Parameters
-    ----------
-    path : str or Path
-        An ``.h5`` file with a group a layer, and in it datasets ``kernel`` and ``bias``.
-    sources : sequence of str
-        Names of its sources.
-
-    Returns
-    -------
-    dict of str to ndarray, float32
-        The network.
-
-    Raises
-    ------
-    ModelError
-        When the file is missing, no HDF5, or of another network.
-    """
-    with _open(path) as file, _naming(path):
-        return from_report(_report_layers(file), sources=sources)
-
-
-@contextlib.contextmanager
-def _naming(path: str | os.PathLike) -> Iterator[None]:
-    """Say in an error which file it is about."""
-    try:
-        yield
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
-
-
-def _open(path: str | os.PathLike) -> h5py.File:
     if not Path(path).is_file():
         raise ModelError(f"{path}: no such weight file; check the path")
     try:
-        return h5py.File(path, "r")
+        opened = h5py.File(path, "r")
     except OSError as error:
         raise ModelError(f"{path}: not an HDF5 weight file; give NAME.weights.h5") from error
-
-
-def _report_layers(file: h5py.File) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    root = file.get("model_weights", file)
-    layers = {}
-    for layer, group in root.items():
-        found = {}
-
-        def collect(name, item, found=found):
-            if isinstance(item, h5py.Dataset):
-                # Keras writes "LAYER/kernel:0" below the layer's own group.
-                found[name.rsplit("/", 1)[-1].split(":")[0]] = item[()]
-
-        if isinstance(group, h5py.Group):
-            group.visititems(collect)
-        if {"kernel", "bias"} <= found.keys():
-            layers[layer] = (found["kernel"], found["bias"])
-    return layers
-
-
-# The models that come with the library.
-
-
-def weights_folder() -> Path:
-    """Find the folder of the weights that come with the library.
-
-    Returns
-    -------
-    Path
-        ``sepkit/weights`` where the package is installed, ``weights`` in a checkout.
-    """
-    installed = Path(__file__).parent / "weights"
-    return installed if installed.is_dir() else Path(__file__).parents[1] / "weights"
+    with opened as file:
+        group = file.get(_FILE_GROUP, {})
+        files = {name: name.replace("/", "_") for name in shapes()}
+        values = {name: group[stored][()] for name, stored in files.items() if stored in group}
+    try:
+        check_shapes(values)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+    return values
 
 
 def list_models() -> list[str]:
@@ -516,19 +333,20 @@ def list_models() -> list[str]:
     Returns
     -------
     list of str
-        Names that `find` and ``separate(..., model=NAME)`` take.
+        Names for `sepkit.separate` and `find_weights`.
     """
     suffix = ".weights.h5"
-    return sorted(path.name.removesuffix(suffix) for path in weights_folder().glob(f"*{suffix}"))
+    files = packaged("weights").glob(f"*{suffix}")
+    return sorted(path.name.removesuffix(suffix) for path in files)
 
 
-def find(model: str | os.PathLike) -> Path:
+def find_weights(model: str | os.PathLike[str]) -> Path:
     """Find a model's weight file.
 
     Parameters
     ----------
     model : str or Path
-        A name of `list_models`, or a path of a file.
+        A name of `list_models`, or the path of a file.
 
     Returns
     -------
@@ -538,7 +356,7 @@ def find(model: str | os.PathLike) -> Path:
     Raises
     ------
     ModelError
-        When there is none of that name.
+        When the name is unknown.
     """
     if Path(model).suffix in (".h5", ".hdf5"):
         return Path(model)
@@ -547,10 +365,10 @@ def find(model: str | os.PathLike) -> Path:
             f"model {str(model)!r}: unknown; use one of {', '.join(list_models()) or 'none'}, "
             "or the path of a .h5 weight file"
         )
-    return weights_folder() / f"{model}.weights.h5"
+    return packaged("weights") / f"{model}.weights.h5"
 
 
-def read_card(model: str) -> dict:
+def read_card(model: str) -> dict[str, Any]:
     """Read the card of a model: what made it and how it scores.
 
     Parameters
@@ -568,7 +386,7 @@ def read_card(model: str) -> dict:
     ModelError
         When the model is unknown or has no card.
     """
-    path = find(model).with_name(f"{model}.json")
+    path = find_weights(model).with_name(f"{model}.json")
     if not path.is_file():
         raise ModelError(f"{path}: this model has no card; train it with sepkit train")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return dict(read_json(path))

@@ -5,8 +5,8 @@ import json
 import numpy as np
 from helpers import noise_track
 
-from sepkit import evaluation, metrics, separation, weights
-from sepkit.study import analyses, cards
+from sepkit import metrics, separation, weights
+from sepkit.study import analyses, cards, evaluation
 
 
 def test_resyntheses_are_those_of_the_separation():
@@ -29,9 +29,7 @@ def test_resyntheses_are_scored_on_what_the_report_s_procedure_keeps():
     track = noise_track(0, n_segments=33)
     scored = analyses.score_resyntheses([track], model=weights.initialize())
     references = np.stack([stem[: 32 * 7168, 0] for stem in track.stems.values()])
-    estimates = analyses._true_segments(
-        np.stack([stem[:, :1] for stem in track.stems.values()])
-    )
+    estimates = analyses._true_segments(np.stack([stem[:, :1] for stem in track.stems.values()]))
     wanted = metrics.report_scores(references, estimates[:, : 32 * 7168, 0])
     true = scored["true sources, segments"]
     np.testing.assert_allclose(true.songs[0].scores["report"][0], wanted)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from helpers import noise, noise_track
 
-from sepkit import evaluation, network, separation, weights
+from sepkit import network, separation, weights
 from sepkit.errors import ParameterError
 from sepkit.stft import REPORT_TRANSFORM, Transform
-from sepkit.study import arms, experiments
+from sepkit.study import arms, evaluation, experiments
 from sepkit.weights import Sizes
 
 
@@ -123,9 +123,7 @@ def test_scoring_with_the_report_s_own_transform_is_the_library_s(tmp_path):
     values = weights.initialize(seed=3)
     weights.save(values, tmp_path / "some.weights.h5")
     tracks = [noise_track(seed, n_segments=34) for seed in range(2)]
-    scored = arms.score_as_trained(
-        tracks, tmp_path / "some.weights.h5", transform=REPORT_TRANSFORM
-    )
+    scored = arms.score_as_trained(tracks, tmp_path / "some.weights.h5", transform=REPORT_TRANSFORM)
     for ours, mode in zip(scored, evaluation.MODES, strict=True):
         theirs = evaluation.evaluate(values, tracks, mode=mode, measures=("report",), n_jobs=1)
         assert (ours.mode, ours.hop) == (mode, theirs.hop if mode == "song" else 0)
@@ -147,4 +145,8 @@ def test_stems_sum_to_the_song_with_another_transform_and_other_contexts(hop_len
 
 def test_only_whole_batches_of_the_reports_segments_are_scored():
     batch = 32 * 7168
-    assert [arms.reported_samples(n) for n in (batch - 1, batch, 2 * batch + 1)] == [0, batch, 2 * batch]
+    assert [arms.reported_samples(n) for n in (batch - 1, batch, 2 * batch + 1)] == [
+        0,
+        batch,
+        2 * batch,
+    ]

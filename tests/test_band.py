@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.signal import welch
 
-from sepkit.study import band
 from sepkit.datasets import RATE, SOURCES
 from sepkit.errors import MissingPackageError, ParameterError, SepkitError
+from sepkit.study import band
 
 CLOSE = 0.1  # beats: more than a musician's lateness and less than a step
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from helpers import noise
 
-from sepkit import audio, cli, evaluation, weights
+from sepkit import audio, cli, weights
+from sepkit.study import evaluation
 from sepkit.tracks import SOURCES, Track
 
 TRAIN = """
@@ -82,10 +83,7 @@ def cluster():
 
 def test_songs_scored_by_a_cluster_s_workers_have_the_same_scores(cluster):
     network = weights.initialize(seed=1)
-    songs = [
-        Track(f"noise {i}", "noise", "MIT", 44100, partial(white_stems, i))
-        for i in range(3)
-    ]
+    songs = [Track(f"noise {i}", "noise", "MIT", 44100, partial(white_stems, i)) for i in range(3)]
     alone = evaluation.evaluate(network, songs, hop=25, n_jobs=1)
     with joblib.parallel_config(backend="dask"):
         together = evaluation.evaluate(network, songs, hop=25)

@@ -65,9 +65,7 @@ def scores(number: int, mode: str, measure: str = "report") -> dict:
 
 def effects(*groups: str) -> Table:
     found = arms.effects().values()
-    return cells(
-        arms.effects_table([e for e in found if arms.ARMS[e.arm].group in groups])
-    )
+    return cells(arms.effects_table([e for e in found if arms.ARMS[e.arm].group in groups]))
 
 
 def experiment1() -> list[Table]:

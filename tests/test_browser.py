@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from sepkit.notebook.explorer import Step, explore
 from sepkit.notebook.media import SITE_DIRECTORY
 from sepkit.notebook.player import stem_player
 from sepkit.notebook.song_table import song_table
-from sepkit.notebook.explorer import Step, explore
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from sepkit import datasets, evaluation, metrics, weights
+from sepkit import datasets, metrics, weights
 from sepkit.errors import SepkitError
-from sepkit.evaluation import Evaluation, SongScores
-from sepkit.study import arms, cards, experiments, results, tables
+from sepkit.study import arms, cards, evaluation, experiments, results, tables
+from sepkit.study.evaluation import Evaluation, SongScores
 
 
 def as_json(value):
@@ -70,7 +70,9 @@ def test_scores_are_compared_with_those_of_a_card():
     values = np.arange(12.0).reshape(1, 3, 4)
 
     def scored(mode, hop, *songs):
-        return Evaluation(mode, hop, [SongScores(n, {"report": a, "bsseval": b}) for n, a, b in songs])
+        return Evaluation(
+            mode, hop, [SongScores(n, {"report": a, "bsseval": b}) for n, a, b in songs]
+        )
 
     both = scored("song", 5, ("a", values, values - 1), ("b", values, values - 1))
     card = {"scores": {"song": both.as_dict()}}

@@ -6,9 +6,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-from sepkit import evaluation, metrics, separation, weights
+from sepkit import metrics, separation, weights
 from sepkit.errors import SepkitError
-from sepkit.evaluation import Evaluation, SongScores
+from sepkit.study import evaluation
+from sepkit.study.evaluation import Evaluation, SongScores
 from sepkit.tracks import SOURCES, Track
 
 
@@ -59,7 +60,9 @@ def test_several_separators_are_scored_on_the_same_songs():
         "half of it": lambda references, rate: 0.5 * references[:, :30000],
         "the mixture": lambda references, rate: np.tile(references.sum(axis=0), (4, 1, 1)),
     }
-    scored = evaluation.score_songs([track(0), track(1)], separators, measures=("report",), n_jobs=1)
+    scored = evaluation.score_songs(
+        [track(0), track(1)], separators, measures=("report",), n_jobs=1
+    )
     assert list(scored) == list(separators)
     for songs in scored.values():
         assert [song.name for song in songs] == ["noise 0", "noise 1"]

@@ -94,9 +94,7 @@ def test_a_checkpoint_is_refused_when_one_setting_differs(checkpoint, tmp_path, 
     changed = dataclasses.replace(TINY, **{name: CHANGES[name]})
     assert getattr(changed, name) != getattr(TINY, name)
     with pytest.raises(ModelError, match=f"experiment {name}") as error:
-        experiments.train(
-            changed, [track(0), track(1)], output=tmp_path, checkpoint=checkpoint
-        )
+        experiments.train(changed, [track(0), track(1)], output=tmp_path, checkpoint=checkpoint)
     assert "checkpoint of another run" in str(error.value)
     assert len(str(error.value).splitlines()) == 1
     assert not [*tmp_path.iterdir()]

@@ -17,10 +17,10 @@ import soundfile
 from helpers import noise
 from PIL import Image
 
-from sepkit.notebook import explorer
 from sepkit.errors import AudioError, ParameterError, SepkitError
-from sepkit.notebook.media import SITE_DIRECTORY
+from sepkit.notebook import explorer
 from sepkit.notebook.explorer import Step, explore
+from sepkit.notebook.media import SITE_DIRECTORY
 
 LICENCE = "Nobody: Noise, CC0"
 VIEW = "application/vnd.jupyter.widget-view+json"

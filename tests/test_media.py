@@ -9,8 +9,8 @@ import pytest
 import soundfile
 from helpers import noise
 
-from sepkit.notebook import media
 from sepkit.errors import AudioError, ParameterError
+from sepkit.notebook import media
 
 RATE = 22050
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from sepkit import evaluation, metrics
+from sepkit import metrics
 from sepkit.errors import ParameterError, SepkitError
-from sepkit.study import analyses, results
+from sepkit.study import analyses, evaluation, results
 
 
 def card(gain):

@@ -6,11 +6,11 @@ import re
 import pytest
 
 from sepkit import weights
-from sepkit.notebook import plotting
 from sepkit.datasets import SOURCES
 from sepkit.errors import ParameterError
-from sepkit.notebook.media import SITE_DIRECTORY
 from sepkit.metrics import METRICS
+from sepkit.notebook import plotting
+from sepkit.notebook.media import SITE_DIRECTORY
 from sepkit.notebook.song_table import anchor, box_dots, song_rows, song_table
 
 SONGS = [

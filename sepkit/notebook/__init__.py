@@ -1,1 +1,7 @@
-"""What a page shows: players, explorers, tables of songs, figures."""
+"""What only a page shows: the stem player, explorers, tables of songs, figures."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submodules=["explorer", "media", "player", "plotting", "song_table"]
+)

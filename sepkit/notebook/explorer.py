@@ -25,9 +25,9 @@ from IPython.display import HTML, display
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sepkit.notebook import media
 from sepkit.datasets import RATE
 from sepkit.errors import ParameterError
+from sepkit.notebook import media
 from sepkit.notebook.plotting import with_fallback
 
 MOST_STEPS = 24

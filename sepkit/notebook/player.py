@@ -17,8 +17,8 @@ from importlib import resources
 
 import numpy as np
 
-from sepkit.notebook import media
 from sepkit.errors import AudioError, ParameterError
+from sepkit.notebook import media
 
 LARGEST_OUTPUT = 48 * 2**20
 """Bytes of sound that a notebook's output may carry: a minute of nine stereo tracks."""

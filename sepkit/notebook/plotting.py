@@ -158,7 +158,9 @@ def timbre_filters(kernel: np.ndarray, *, ax: Axes | None = None, highest: float
 
 def _image(ax: Axes, picture: np.ndarray, highest: float, **options):
     # Frame n spans half a hop on either side of its centre; it starts at sample 256 n - 768.
-    times = ((np.arange(picture.shape[1] + 1) - 0.5) * HOP_LENGTH + FRAME_LENGTH // 2 - EDGE_LENGTH) / RATE
+    times = (
+        (np.arange(picture.shape[1] + 1) - 0.5) * HOP_LENGTH + FRAME_LENGTH // 2 - EDGE_LENGTH
+    ) / RATE
     image = ax.pcolormesh(times, _bin_edges(len(picture)), picture, rasterized=True, **options)
     _logarithmic_frequency(ax, highest)
     ax.set_xlabel("time [s]")

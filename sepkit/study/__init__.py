@@ -1,1 +1,23 @@
-"""What only the book and its experiments need: experiments, arms, analyses, tables, the band."""
+"""What only the book and its experiments need; the core imports none of it."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=[
+        "analyses",
+        "arms",
+        "band",
+        "cards",
+        "commands",
+        "effects",
+        "evaluation",
+        "experiments",
+        "objectives",
+        "oracles",
+        "remix",
+        "report_network",
+        "results",
+        "tables",
+    ],
+)

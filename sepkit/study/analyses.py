@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from sepkit import datasets, evaluation, metrics, network, separation, weights
+from sepkit import datasets, masks, metrics, network, separation, weights
 from sepkit.errors import import_optional
-from sepkit.evaluation import Evaluation
 from sepkit.files import write_json
 from sepkit.metrics import METRICS
 from sepkit.stft import CONTEXT
-from sepkit.study import cards, oracles
+from sepkit.study import cards, evaluation, oracles
 from sepkit.study.arms import reported_samples
+from sepkit.study.evaluation import Evaluation
 from sepkit.tracks import Track
 
 # Other resyntheses.
@@ -34,8 +34,8 @@ Resynthesis = Callable[[np.ndarray], np.ndarray]
 def _network_song(
     prepared: network.Prepared, hop: int, frame_weights: np.ndarray | None, stems: np.ndarray
 ) -> np.ndarray:
-    masks = partial(separation.mean_masks, prepared, hop=hop, weights=frame_weights)
-    return separation.separate_song(stems.sum(axis=0), masks)
+    estimate = partial(masks.mean_masks, prepared, hop=hop, frame_weights=frame_weights)
+    return separation.separate_song(stems.sum(axis=0), estimate)
 
 
 def _network_segments(values: weights.Weights, stems: np.ndarray) -> np.ndarray:
@@ -194,7 +194,7 @@ def measure_song(track: Track, model: separation.Model = "experiment1") -> np.nd
         [
             metrics.report_scores(references[..., 0], estimates[..., 0]),
             images_scores(references, estimates, track.rate),
-            metrics.museval_scores(references, estimates, track.rate),
+            evaluation.museval_scores(references, estimates, track.rate),
         ]
     )
 
@@ -227,7 +227,7 @@ def run_comparison(
     for split, songs in tracks.items():
         values = np.stack(Parallel(n_jobs=-1)(delayed(measure_song)(song) for song in songs))
         for i, measure in enumerate(MEASURES):
-            summary = metrics.summarize(values[:, i])
+            summary = evaluation.summarize(values[:, i])
             scores[measure][split] = {
                 "mean": evaluation.by_metric(summary.mean),
                 "deviation": evaluation.by_metric(summary.deviation),

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from sepkit import datasets, evaluation, network, separation, stft, weights
+from sepkit import datasets, masks, network, separation, stft, weights
 from sepkit.errors import ParameterError
-from sepkit.evaluation import Evaluation
 from sepkit.files import read_json, write_json
 from sepkit.stft import CONTEXT, REPORT_TRANSFORM, Transform
-from sepkit.study import band, experiments
+from sepkit.study import band, evaluation, experiments
+from sepkit.study.evaluation import Evaluation
 from sepkit.study.experiments import EXPERIMENTS, Experiment
 from sepkit.study.remix import Remix
-from sepkit.tracks import Track
+from sepkit.tracks import Stems, Track
 from sepkit.weights import Sizes
 
 _REPORT = EXPERIMENTS["experiment1"]
@@ -38,8 +38,16 @@ def _train_and_validation() -> Songs:
 
 
 def _in_mono() -> Songs:
-    train, validation = ([t.to_mono() for t in songs] for songs in _train_and_validation())
+    train, validation = ([_to_mono(t) for t in songs] for songs in _train_and_validation())
     return train, validation
+
+
+def _to_mono(track: Track) -> Track:
+    return replace(track, reader=partial(_mono_stems, track.reader))
+
+
+def _mono_stems(reader: Callable[[], Stems]) -> Stems:
+    return {source: stem.mean(axis=1, keepdims=True) for source, stem in reader().items()}
 
 
 def _half() -> Songs:
@@ -238,9 +246,7 @@ def _run(arm: Arm, seed: int, path: Path) -> None:
     checkpoint = path.with_suffix(".checkpoint.h5")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        file = experiments.train(
-            experiment, train, seed=seed, output=folder, checkpoint=checkpoint
-        )
+        file = experiments.train(experiment, train, seed=seed, output=folder, checkpoint=checkpoint)
         card = read_json(file.with_name(f"{experiment.name}.json"))
         for scored in _score(experiment, file, validation):
             card["scores"][scored.mode] = scored.as_dict()
@@ -306,8 +312,8 @@ def _separate_segments(
 def _separate_song(
     values: weights.Weights, transform: Transform, references: np.ndarray, rate: int
 ) -> np.ndarray:
-    masks = partial(separation.mean_masks, network.prepare(values), hop=separation.DEFAULT_HOP)
-    return separation.separate_song(references.sum(axis=0), masks, transform=transform)
+    estimate = partial(masks.mean_masks, network.prepare(values), hop=separation.DEFAULT_HOP)
+    return separation.separate_song(references.sum(axis=0), estimate, transform=transform)
 
 
 def reported_samples(n_samples: int) -> int:

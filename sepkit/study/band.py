@@ -1,25 +1,24 @@
-"""Four-part songs by an arranger of our own: bass, drums, other and a tune in place of vocals.
+"""Four-part songs composed from a seed: bass, drums, other, and a wordless melody as vocals.
 
-``compose`` writes a song as notes, ``render`` plays it stem by stem. Both depend on the seed and
-the song's number only, so a data set of any size needs no file. The tune is played by General
-MIDI choirs, voices and winds: it has a singer's range, breaths and vibrato, but no words, and
-nobody sings. Such songs serve tests, live training and exercises, not headline figures.
+`compose` writes a song as notes, and `render` plays it to stems. The melody is played by General
+MIDI choirs and winds: it has a singer's range, breaths and vibrato, but no words. The songs serve
+as material for tests, exercises and live training, not for published scores.
 
-The songs are ours and under this library's licence (MIT). They are played with the soundfont
-TimGM6mb by Tim Brechbill (GPL-2), read from the installed package ``pretty_midi`` and not
-distributed here, and by the synthesiser ``midirenderer`` (MIT): the optional extra ``band``.
+The songs are under the library's licence (MIT). They are played by the synthesizer
+``midirenderer`` (MIT) with the soundfont TimGM6mb by Tim Brechbill (GPL-2), which is read from the
+installed package ``pretty_midi`` and not distributed here. Both are in the extra ``band``.
 """
 
 from __future__ import annotations
 
 import io
-import re
-from collections.abc import Iterator, Sequence
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
+from functools import partial
 from importlib.resources import files
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import scipy.signal
@@ -27,173 +26,43 @@ import soundfile
 from numpy.random import Generator
 
 from sepkit.audio import resample
-from sepkit.datasets import RATE, SOURCES
-from sepkit.errors import MissingPackageError, ParameterError
+from sepkit.errors import ParameterError, import_optional
+from sepkit.files import packaged
+from sepkit.tracks import RATE, SOURCES, Stems, Track
 
-__all__ = ["Chord", "Note", "Part", "Section", "Song", "compose", "render"]
+__all__ = ["Chord", "Note", "Part", "Section", "Song", "band_songs", "compose", "render"]
 
 T = TypeVar("T")
-
-
-# ---------------------------------------------------------------------------------------------
-# What a musician knows, as tables
-
-
-@dataclass(frozen=True)
-class Groove:
-    """One bar, a character a step; kick and bass lock, which is why they stand together."""
-
-    kick: str  # X accent, x normal, o soft, . nothing
-    snare: str  # the same, and g for a ghost note
-    hat: str  # x closed hi-hat or ride, o open hi-hat
-    bass: str  # 1 3 5 6 7 8 degree of the chord, a towards the next root, . hold, _ rest
-    comp: str  # x or softer o the chord, 0 1 2 3 one of its notes from below, . hold, _ rest
+Span = TypeVar("Span", "Chord", "Section")
+Groove = dict[str, str]  # patterns of kick, snare, hat, bass and comp
 
 
 @dataclass(frozen=True)
 class Style:
-    """What the songs of one style share; programs are General MIDI's, counted from 0."""
+    """Properties that songs of one style share; ``sepkit/data/band.toml`` explains them."""
 
-    tempos: tuple[float, float]  # slowest and fastest, beats a minute
-    modes: tuple[str, ...]
-    kits: tuple[int, ...]
-    basses: tuple[int, ...]
-    comps: tuple[int, ...]
-    pads: tuple[int, ...]
-    grooves: tuple[Groove, Groove]  # for verses and choruses, either way round
-    beats: int = 4  # a bar
-    steps: int = 4  # a beat; 3 where it is felt in triplets
-    swing: float = 0.5  # where between two eighths the sixteenth falls
+    tempos: list[float]
+    modes: list[str]
+    kits: list[int]
+    basses: list[int]
+    comps: list[int]
+    pads: list[int]
+    grooves: list[Groove]
+    beats: int = 4
+    steps: int = 4
+    swing: float = 0.5
     sevenths: bool = False
-    snare: int = 38  # or 37, a stick on its rim
-    touch: int = 0  # added to the drums' velocities
+    snare: int = 38
+    velocity: int = 0
 
 
-@dataclass(frozen=True)
-class Mode:
-    """A scale, in semitones above the tonic, and chord progressions in Roman numerals.
-
-    Verses mostly set out from the tonic; choruses mostly start away from it, and so pull forward.
-    """
-
-    scale: tuple[int, ...]
-    verses: tuple[str, ...]
-    choruses: tuple[str, ...]
-
-
-# fmt: off
-STYLES = {
-    "rock": Style(
-        tempos=(108, 140), modes=("major", "minor", "mixolydian"),
-        kits=(0, 8, 16), basses=(33, 34), comps=(25, 27, 29), pads=(16, 18, 48), grooves=(
-            Groove(kick="x.......x.x.....", snare="....X.......X...",
-                   hat="x.x.x.x.x.x.x.x.", bass="1.1.1.1.1.1.1.a.", comp="x.......x.x....."),
-            Groove(kick="x.....x.x.x.....", snare="....X.......X...",
-                   hat="x...x...x...x...", bass="1.....1.1.1.5.a.", comp="x..x..x.x..x..x."))),
-    "funk": Style(
-        tempos=(92, 110), modes=("dorian", "mixolydian", "minor"), swing=0.55, sevenths=True,
-        kits=(0, 8), basses=(33, 36, 37), comps=(4, 7, 27), pads=(16, 17, 61), grooves=(
-            Groove(kick="x.x.......x..x..", snare="....X.......X...",
-                   hat="x.xxx.x.x.xxx.xo", bass="1.1_..8...1..5a.", comp="_...x_.x_...o_x_"),
-            Groove(kick="x..x..x...x.....", snare="....X.......X...",
-                   hat="x.x.x.xox.x.x.x.", bass="1..1_.1...8.7.5.", comp="x_.x_...x_.x_.o_"))),
-    "disco": Style(
-        tempos=(112, 126), modes=("minor", "dorian", "major"), sevenths=True,
-        kits=(0, 24, 25), basses=(33, 38, 39), comps=(4, 5, 27), pads=(48, 50, 51), grooves=(
-            Groove(kick="x...x...x...x...", snare="....x.......x...",
-                   hat="x.o.x.o.x.o.x.o.", bass="1.8.1.8.1.8.1.8.", comp="_.x__.x__.x__.x_"),
-            Groove(kick="x...x...x...x...", snare="....x.......x...",
-                   hat="xxo.xxo.xxo.xxo.", bass="1..11.8.1..15.a.", comp="x..x..x.x..x..x."))),
-    "ballad": Style(
-        tempos=(66, 82), modes=("major", "minor"), touch=-8,
-        kits=(0, 8), basses=(32, 33, 35), comps=(0, 4, 24, 25), pads=(48, 49, 89), grooves=(
-            Groove(kick="x......ox.......", snare="....x.......x...",
-                   hat="x.x.x.x.x.x.x.x.", bass="1......51.....a.", comp="0.1.2.1.0.1.2.3."),
-            Groove(kick="x.....x.x.....x.", snare="....X.......X...",
-                   hat="x.x.x.x.x.x.x.x.", bass="1.....5.1.....a.", comp="x...o...x...o.o."))),
-    "shuffle": Style(
-        tempos=(104, 132), modes=("blues",), steps=3,
-        kits=(0, 32), basses=(32, 33, 34), comps=(0, 3, 16, 26), pads=(17, 61), grooves=(
-            Groove(kick="x.....x....o", snare="...X.....X..",
-                   hat="x.xx.xx.xx.x", bass="1..3..5..6.a", comp="x....x_....."),
-            Groove(kick="x....xx....o", snare="...X.....X..",
-                   hat="x..x.xx..x.x", bass="1.15.56.65.5", comp="_.x_.x_.x_.x"))),
-    "waltz": Style(
-        tempos=(126, 156), modes=("major", "minor"), beats=3, touch=-12,
-        kits=(32, 40), basses=(32, 35), comps=(0, 24, 26), pads=(11, 48, 49), grooves=(
-            Groove(kick="x...........", snare="....o...o...",
-                   hat="x...x...x.x.", bass="1.......5...", comp="_...x.._x.._"),
-            Groove(kick="x.........o.", snare="....x...x...",
-                   hat="x...x.x.x...", bass="1...3...5.a.", comp="0.1.2.3.2.1."))),
-    "bossa": Style(
-        tempos=(62, 74), modes=("major", "minor", "dorian"), sevenths=True, snare=37, touch=-8,
-        kits=(0, 32), basses=(32, 35), comps=(4, 24), pads=(11, 49, 89), grooves=(
-            Groove(kick="x..ox..ox..ox..o", snare="x..x..x...x..x..",
-                   hat="xxxxxxxxxxxxxxxx", bass="1..55..51..55..a", comp="x..x..o...x..o.."),
-            Groove(kick="x......ox......o", snare="..x.x...x..x..x.",
-                   hat="x.xxx.xxx.xxx.xx", bass="1......51......a", comp="o.x..x.o..x.o..x"))),
-    "reggae": Style(
-        tempos=(68, 82), modes=("major", "minor", "mixolydian"), swing=0.56, snare=37,
-        kits=(0, 8), basses=(33, 35, 39), comps=(0, 16, 27), pads=(17, 18), grooves=(
-            Groove(kick="........X......o", snare="........x.......",
-                   hat="x.xxx.x.x.xxx.x.", bass="1..3..5.1...5.3a", comp="_.x__.x__.x__.x_"),
-            Groove(kick="x...x...x...x...", snare="....x..x....x...",
-                   hat="x.x.x.xxx.x.x.xx", bass="1...5.1.1...5.a.", comp="_.xo_.x__.xo_.x_"))),
-    "soul": Style(
-        tempos=(60, 72), modes=("major", "dorian", "minor"), steps=3, sevenths=True, touch=-4,
-        kits=(0, 8), basses=(32, 33), comps=(0, 4, 26), pads=(16, 48, 49), grooves=(
-            Groove(kick="x....ox....o", snare="...X.....X..",
-                   hat="xxxxxxxxxxxx", bass="1....51....a", comp="012321012321"),
-            Groove(kick="x.....x....o", snare="...X.....X..",
-                   hat="x.xx.xx.xx.x", bass="1..5..1..5.a", comp="xooxooxooxoo"))),
-}
-# fmt: on
-
-MODES = {
-    "major": Mode(
-        (0, 2, 4, 5, 7, 9, 11),
-        ("I V vi IV", "I vi IV V", "I iii IV V", "vi IV I V", "I vi ii V"),
-        ("IV V I vi", "IV I V vi", "I V vi IV", "ii V I vi"),
-    ),
-    "minor": Mode(
-        (0, 2, 3, 5, 7, 8, 10),
-        ("i bVI bIII bVII", "i iv bVII bIII", "i bVII bVI V", "i iv i V"),
-        ("bVI bVII i bIII", "bIII bVII i bVI", "iv bVII bIII V", "bVI bIII bVII i"),
-    ),
-    "dorian": Mode(
-        (0, 2, 3, 5, 7, 9, 10),
-        ("i IV i IV", "i bIII IV i", "i ii bIII IV"),
-        ("bVII IV i IV", "bIII IV i bVII", "ii bIII IV i"),
-    ),
-    "mixolydian": Mode(
-        (0, 2, 4, 5, 7, 9, 10),
-        ("I bVII IV I", "I v bVII IV", "I IV bVII IV"),
-        ("bVII IV I v", "IV bVII I IV", "IV I bVII v"),
-    ),
-    "blues": Mode(
-        (0, 2, 4, 5, 7, 9, 10),
-        ("I7 IV7 I7 V7", "I7 I7 IV7 I7", "I7 VI7 ii V7"),
-        ("IV7 I7 V7 I7", "IV7 IV7 I7 V7", "V7 IV7 I7 V7"),
-    ),
-}
+TABLES = tomllib.loads(packaged("band.toml").read_text(encoding="utf-8"))
+STYLES = {name: Style(**style) for name, style in TABLES["styles"].items()}
 NUMERALS = {"I": 0, "II": 2, "III": 4, "IV": 5, "V": 7, "VI": 9, "VII": 11}
-# fmt: off
-MAJOR_TONICS = (
-    "C", "D flat", "D", "E flat", "E", "F", "F sharp", "G", "A flat", "A", "B flat", "B")
-MINOR_TONICS = (
-    "C", "C sharp", "D", "E flat", "E", "F", "F sharp", "G", "G sharp", "A", "B flat", "B")
-# fmt: on
 
-# Program, lowest and highest pitch of the tune: choir, oohs, synth voice, solo voice, then tenor
-# saxophone, clarinet, flute and violin. Left out because this soundfont has them out of tune, off
-# centre or shrill: harmonica, accordion, alto and soprano saxophone.
-VOICES = (
-    (52, 57, 74), (53, 57, 74), (54, 57, 74), (85, 55, 72),
-    (66, 53, 70), (71, 55, 72), (73, 62, 79), (40, 57, 75),
-)  # fmt: skip
 BACKING_VOICES = (52, 53)
 
-# What a beat of the tune may be, by steps in a beat and pace: ``x`` a new note, ``.`` hold.
+# Rhythmic cells of the melody, one beat each, by steps per beat and pace: x a note, . a hold.
 CELLS = {
     (4, "slow"): ("x.x.", "x.x.", "x..x", "..x.", "x.xx", "xx..", "x..."),
     (4, "fast"): ("x...", "x...", "x.x.", "x.x.", "....", "..x.", "x..x"),
@@ -201,158 +70,148 @@ CELLS = {
     (3, "fast"): ("x..", "x..", "x.x", "x.x", "...", "..x"),
 }
 
-FILL_CELLS = {4: ("xxxx", "xxxx", "x.xx", "x.x.", "xx.x"), 3: ("xxx", "xxx", "x.x", ".xx")}
-# Snare (38) and toms from the highest (50) to the floor (41): a fill runs down the kit.
-FILL_PATHS = ((38, 50, 47, 43), (38, 48, 45), (50, 48, 45, 41), (38,), (38, 47, 38, 43))
-# Velocity of a stroke by its mark, ``g`` a ghost note; and what is added to a hat's by its step
-# within the beat.
-STROKES = {"X": 112, "x": 98, "o": 70, "g": 36}
-HAT_ACCENTS = {4: (12, -12, 0, -12), 3: (12, -10, 0)}
 KICK, SNARE, CLOSED_HAT, OPEN_HAT, RIDE, CRASHES = 36, 38, 42, 46, 51, (49, 57)
+FILL_CELLS = {4: ("xxxx", "xxxx", "x.xx", "x.x.", "xx.x"), 3: ("xxx", "xxx", "x.x", ".xx")}
+FILL_PATHS = ((38, 50, 47, 43), (38, 48, 45), (50, 48, 45, 41), (38,), (38, 47, 38, 43))
+VELOCITIES = {"X": 112, "x": 98, "o": 70, "g": 36, ".": 0}  # g is a ghost note
+HAT_VELOCITIES = {4: (108, 84, 96, 84), 3: (108, 86, 96)}  # by step of the beat
 
 INTROS = (("other",), ("drums", "other"), ("bass", "drums"), SOURCES[:3])
 SECTION_VELOCITY = {"intro": -6, "verse": 0, "chorus": 8, "ending": 4}
 BASS_RANGE = (28, 55)  # E1, the lowest string, to G3
-CHORD_RANGE = (52, 76)  # above the bass and around the tune
-GUITARS = range(24, 30)  # strummed: STRUM seconds from string to string
-STRUM = 0.012
+CHORD_RANGE = (52, 76)  # above the bass and around the melody
+GUITARS = range(24, 30)
+STRUM = 0.012  # from string to string [s]
 DRAWBAR_ORGANS = (16, 17)  # also sound the octave below, so they are written an octave higher
 
-# RMS of the stems against each other [dB], as in a plain pop mix.
-LEVELS = {"bass": 0.0, "drums": 0.0, "other": -2.0, "vocals": 0.0}
-SLOW_BAR = 2.4  # seconds; beyond, a phrase has two bars instead of four, and more notes a beat
-
-PEAK = 0.9  # of the mixture, or of the loudest stem where that is higher
-RING = 2.0  # seconds after the last bar, in which the last chord dies away
-FADE = 0.8  # seconds at the end of these
-
-
-# ---------------------------------------------------------------------------------------------
-# The score
+LEVELS = {"bass": 0.0, "drums": 0.0, "other": -2.0, "vocals": 0.0}  # relative RMS of stems [dB]
+SLOW_BAR = 2.4  # longest bar of a four-bar phrase [s]; slower songs have phrases of two bars
+PEAK = 0.9  # of the mixture or the loudest stem, whichever is higher
+RING = 2.0  # decay of the last chord [s]
+FADE = 0.8  # fade-out at its end [s]
 
 
 @dataclass(frozen=True)
 class Note:
-    """One note; times here and below are in beats from the song's beginning."""
+    """One note: start and stop in beats from the beginning of the song, MIDI pitch and velocity."""
 
     start: float
     stop: float
-    pitch: int  # and velocity: as in MIDI
+    pitch: int
     velocity: int
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one instrument plays."""
+    """The notes of one instrument, in order of time."""
 
     source: str
     program: int
-    notes: tuple[Note, ...]  # in order of time
+    notes: tuple[Note, ...]
     volume: int = 127
-    pan: int = 64  # the middle
-    sung: bool = False  # phrases begin with a slide, long notes have vibrato
+    pan: int = 64  # centre
+    sung: bool = False  # with slides into phrases and vibrato on long notes
 
 
 @dataclass(frozen=True)
 class Chord:
-    """A chord, in pitch classes: 0 for C."""
+    """A chord in pitch classes (0 is C), the root first, with its scale; times in beats."""
 
-    numeral: str  # in capitals where the third is major
     start: float
     stop: float
-    tones: tuple[int, ...]  # the root first
+    tones: tuple[int, ...]
     scale: frozenset[int]
 
 
 @dataclass(frozen=True)
 class Section:
-    """An intro, verse, chorus or ending; its bars repeat one groove."""
+    """An intro, verse, chorus or ending, with the sources that play; times in beats."""
 
     name: str
     start: float
     stop: float
     groove: Groove
-    sources: tuple[str, ...]  # who plays
+    sources: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Song:
-    """A score.
+    """A score: sections and chords are contiguous, and each source has one or more parts."""
 
-    Parameters
-    ----------
-    style_name : str
-        Key of `STYLES`.
-    tonic : int
-        Pitch class, 0 for C.
-    mode : str
-        Key of `MODES`.
-    tempo : float
-        Beats a minute.
-    sections : tuple of Section
-        Without a gap, as are the chords.
-    chords : tuple of Chord
-        The harmony.
-    levels : dict
-        Source to the RMS of its stem, against the other stems [dB].
-    parts : tuple of Part
-        One or more for each source.
-    """
-
-    style_name: str
-    tonic: int
+    style_name: str  # key of STYLES
+    tonic: int  # pitch class, 0 for C
     mode: str
-    tempo: float
+    tempo: float  # beats per minute
     sections: tuple[Section, ...]
     chords: tuple[Chord, ...]
-    levels: dict[str, float]
+    levels: dict[str, float]  # RMS of each source's stem relative to the other stems [dB]
     parts: tuple[Part, ...] = ()
 
     @property
     def style(self) -> Style:
-        """The style that gives the score its grid."""
+        """The song's style."""
         return STYLES[self.style_name]
 
     @property
-    def key(self) -> str:
-        """Tonic and mode in words."""
-        tonics = MINOR_TONICS if 3 in MODES[self.mode].scale else MAJOR_TONICS
-        return f"{tonics[self.tonic]} {self.mode}"
-
-    @property
-    def name(self) -> str:
-        """Style, key and tempo in words."""
-        return f"{self.style_name} in {self.key}, {self.tempo:.0f} bpm"
-
-    @property
     def duration(self) -> float:
-        """Seconds until the last chord has died away."""
+        """Duration including the decay of the last chord [s]."""
         return self.sections[-1].stop * 60 / self.tempo + RING
 
 
-# ---------------------------------------------------------------------------------------------
-# Composing
+def band_songs(n: int, seed: int = 0) -> list[Track]:
+    """Return computed four-part songs, which need no network.
+
+    Parameters
+    ----------
+    n : int
+        Number of songs, at least 1.
+    seed : int
+        Non-negative seed. Song i depends on the seed and i alone.
+
+    Returns
+    -------
+    list of Track
+        Songs in stereo at 44,100 Hz, about 25 s long, rendered on first use. They differ in key,
+        tempo, instruments, drum pattern and fills.
+
+    Raises
+    ------
+    ParameterError
+        When `n` or `seed` is out of range.
+    """
+    if n < 1 or seed < 0:
+        raise ParameterError(
+            f"{n} band songs of seed {seed}: give one or more, and no negative seed"
+        )
+    return [
+        Track(f"sepkit band - Song {seed}.{i}", "sepkit band", "MIT", RATE, partial(_play, seed, i))
+        for i in range(n)
+    ]
+
+
+def _play(seed: int, index: int) -> Stems:
+    return render(compose(seed, index))
 
 
 def compose(seed: int, index: int = 0, *, duration: float = 25.0) -> Song:
-    """Compose one song.
+    """Compose one song of an endless sequence.
 
-    The first nine songs of a seed are in nine styles, as are the next nine, and so on; songs or
-    seeds that follow each other are in different keys.
+    Each nine songs in a row, starting with the first, are in nine different styles; consecutive
+    songs and seeds are in different keys.
 
     Parameters
     ----------
     seed : int
-        Names a set of songs; not negative.
+        Non-negative seed of the sequence.
     index : int
-        The song's place in the set, which may have any size; not negative.
+        Non-negative index of the song.
     duration : float
-        About how long it is to be [s]: whole phrases of about eight seconds.
+        Approximate duration [s]. Songs consist of whole phrases of about eight seconds.
 
     Returns
     -------
     Song
-        The score.
+        The score, which depends on the arguments alone.
 
     Raises
     ------
@@ -368,7 +227,7 @@ def compose(seed: int, index: int = 0, *, duration: float = 25.0) -> Song:
     style = STYLES[style_name]
     tempo = round(rng.uniform(*style.tempos), 1)
     mode = _pick(rng, style.modes)
-    tonic = (seed + 7 * index) % 12  # song by song in fifths, which go round all twelve keys
+    tonic = (seed + 7 * index) % 12  # around the circle of fifths
     sections = _form(rng, style, tempo, duration)
     chords = _harmony(rng, style, tonic, mode, sections)
     levels = {source: level + rng.uniform(-2.5, 2.5) for source, level in LEVELS.items()}
@@ -376,15 +235,17 @@ def compose(seed: int, index: int = 0, *, duration: float = 25.0) -> Song:
     bass, kit = _pick(rng, style.basses), _pick(rng, style.kits)
     comp, pad = _pick(rng, style.comps), _pick(rng, style.pads)
     left, right = rng.permutation([36, 92]).tolist()
-    voice, low, high = _pick(rng, VOICES)
-    tune = _tune(rng, song, low, high)
+    voice, low, high = _pick(rng, TABLES["voices"])
+    melody = tuple(_melody(rng, song, low, high))
     parts = (
-        Part("bass", bass, _bass(song)),
-        Part("drums", kit, _drums(rng, song)),
-        Part("other", comp, _comp(song, comp), volume=120, pan=left),
-        Part("other", pad, _pad(song, pad), volume=88, pan=right),
-        Part("vocals", voice, tune, sung=True),
-        Part("vocals", _pick(rng, BACKING_VOICES), _backing(song, tune), volume=84, pan=76),
+        Part("bass", bass, tuple(_bass(song))),
+        Part("drums", kit, tuple(_drums(rng, song))),
+        Part("other", comp, tuple(_comp(song, comp)), volume=120, pan=left),
+        Part("other", pad, tuple(_pad(song, pad)), volume=88, pan=right),
+        Part("vocals", voice, melody, sung=True),
+        Part(
+            "vocals", _pick(rng, BACKING_VOICES), tuple(_backing(song, melody)), volume=84, pan=76
+        ),
     )
     return replace(song, parts=tuple(_perform(rng, song, part) for part in parts))
 
@@ -393,168 +254,175 @@ def _pick(rng: Generator, items: Sequence[T]) -> T:
     return items[rng.integers(len(items))]
 
 
-def _at(spans: Sequence[T], beat: float) -> T:
-    """Find the section or chord at a beat; after the end, the last one."""
+def _at(spans: Sequence[Span], beat: float) -> Span:
+    """Return the chord or section at a beat, or the last one after the end."""
     return next((span for span in spans if beat < span.stop), spans[-1])
 
 
-def _pitches(classes: Sequence[int] | frozenset[int], low: int, high: int) -> list[int]:
+def _pitches(classes: Iterable[int], low: int, high: int) -> list[int]:
+    """Return the pitches from `low` to `high` that belong to pitch classes."""
     return [pitch for pitch in range(low, high + 1) if pitch % 12 in classes]
 
 
+def _nearest(pitches: Sequence[int], goal: int) -> int:
+    return min(pitches, key=lambda pitch: abs(pitch - goal))
+
+
 def _form(rng: Generator, style: Style, tempo: float, duration: float) -> tuple[Section, ...]:
-    """Lay out an intro, verses and choruses in turn (a chorus last), and a bar to end on."""
+    """Return half a phrase of intro, alternating verses and choruses, and one bar of ending."""
     bar = style.beats * 60 / tempo
     phrase = 2 if bar > SLOW_BAR else 4
     n_phrases = max(1, round(((duration - RING) / bar - phrase // 2 - 1) / phrase))
-    names = ["chorus" if (n_phrases - i) % 2 else "verse" for i in range(n_phrases)]
+    phrases = ["chorus" if (n_phrases - i) % 2 else "verse" for i in range(n_phrases)]
+    names = ["intro", *phrases, "ending"]
     bounds = np.cumsum([0, phrase // 2, *[phrase] * n_phrases, 1]) * float(style.beats)
     verse, chorus = (_vary(rng, style.grooves[i], style) for i in rng.permutation(2))
-    grooves = {"intro": verse, "verse": verse, "chorus": chorus, "ending": chorus}
+    held = "." * (style.beats * style.steps - 1)
+    ending = {"bass": "1" + held, "comp": "x" + held}
+    grooves = {"intro": verse, "verse": verse, "chorus": chorus, "ending": ending}
     sources = {"intro": _pick(rng, INTROS)}
     return tuple(
         Section(name, start, stop, grooves[name], sources.get(name, SOURCES))
-        for name, (start, stop) in zip(
-            ["intro", *names, "ending"], pairwise(bounds.tolist()), strict=True
-        )
+        for name, (start, stop) in zip(names, pairwise(bounds.tolist()), strict=True)
     )
 
 
 def _vary(rng: Generator, groove: Groove, style: Style) -> Groove:
-    """Make the groove the song's own: another kick with its bass note, ghost notes, an open hat."""
-    lines = {name: list(line) for name, line in vars(groove).items()}
-    weak = [i for i in range(len(groove.kick)) if i % style.steps]
-    end = (groove.bass + "a").index("a")  # what leads to the next root stays the last note
-    step = _pick(rng, [i for i in weak if i < end and groove.kick[i] == groove.bass[i] == "."])
-    lines["kick"][step], lines["bass"][step] = "o", _pick(rng, "158")
-    quiet = [i for i in weak if groove.snare[i] == "."]
-    for i in rng.choice(quiet, size=rng.integers(1, 4), replace=False):
-        lines["snare"][i] = "g"
+    """Add a kick with a bass note, ghost notes and perhaps an open hi-hat to a groove."""
+    lines = {name: list(pattern) for name, pattern in groove.items()}
+    kick, snare, bass = lines["kick"], lines["snare"], lines["bass"]
+    weak = [i for i in range(len(kick)) if i % style.steps]
+    end = [*bass, "a"].index("a")  # the approach note stays the last one
+    step = _pick(rng, [i for i in weak if i < end and kick[i] == bass[i] == "."])
+    kick[step], bass[step] = "o", _pick(rng, "158")
+    free = [i for i in weak if snare[i] == "."]
+    for i in rng.choice(free, size=rng.integers(1, 4), replace=False):
+        snare[i] = "g"
     if rng.random() < 0.5:
-        lines["hat"][groove.hat.rindex("x")] = "o"
-    return Groove(**{name: "".join(line) for name, line in lines.items()})
+        lines["hat"][groove["hat"].rindex("x")] = "o"
+    return {name: "".join(line) for name, line in lines.items()}
 
 
 def _harmony(
     rng: Generator, style: Style, tonic: int, mode: str, sections: Sequence[Section]
 ) -> tuple[Chord, ...]:
-    """Give verses one progression and choruses another, each chord an even part of the section."""
-    verse = _pick(rng, MODES[mode].verses).split()
-    chorus = _pick(rng, MODES[mode].choruses).split()
-    home = MODES[mode].verses[0].split()[:1]
-    numerals = {"intro": verse[:2], "verse": verse, "chorus": chorus, "ending": home}
+    """Return the chords of a verse and a chorus progression, spread evenly over each section."""
+    table = TABLES["modes"][mode]
+    verse, chorus = _pick(rng, table["verses"]).split(), _pick(rng, table["choruses"]).split()
+    home = table["verses"][0].split()[:1]
+    progressions = {"intro": verse[:2], "verse": verse, "chorus": chorus, "ending": home}
     chords = []
     for section in sections:
-        bounds = np.linspace(section.start, section.stop, len(numerals[section.name]) + 1)
-        for numeral, (start, stop) in zip(
-            numerals[section.name], pairwise(bounds.tolist()), strict=True
-        ):
-            tones, scale = _spell(numeral, MODES[mode].scale, style.sevenths)
-            tones = tuple((tone + tonic) % 12 for tone in tones)
-            scale = frozenset((tone + tonic) % 12 for tone in scale)
-            chords.append(Chord(numeral, start, stop, tones, scale))
+        numerals = progressions[section.name]
+        bounds = np.linspace(section.start, section.stop, len(numerals) + 1).tolist()
+        for numeral, (start, stop) in zip(numerals, pairwise(bounds), strict=True):
+            tones, scale = _spell(numeral, tonic, table["scale"], style.sevenths)
+            chords.append(Chord(start, stop, tones, scale))
     return tuple(chords)
 
 
-def _spell(numeral: str, scale: Sequence[int], sevenths: bool) -> tuple[list[int], set[int]]:
-    """Return a Roman numeral's tones and its scale, in semitones above the tonic."""
-    flat, degree, seventh = re.fullmatch(r"(b?)([IViv]+)(7?)", numeral).groups()
-    root = NUMERALS[degree.upper()] - bool(flat)
+def _spell(
+    numeral: str, tonic: int, intervals: Sequence[int], sevenths: bool
+) -> tuple[tuple[int, ...], frozenset[int]]:
+    """Return the tones of a Roman numeral and the scale they are played with."""
+    scale = {(tonic + interval) % 12 for interval in intervals}
+    degree = numeral.strip("b7")
+    root = tonic + NUMERALS[degree.upper()] - numeral.startswith("b")
     tones = [root, root + (4 if degree.isupper() else 3), root + 7]
-    if seventh or sevenths:
-        tones.append(root + (10 if seventh or (root + 10) % 12 in scale else 11))
+    if numeral.endswith("7"):
+        tones.append(root + 10)
+    elif sevenths:
+        tones.append(root + (10 if (root + 10) % 12 in scale else 11))
     tones = [tone % 12 for tone in tones]
-    # A tone foreign to the scale (the leading note of a minor key) displaces its neighbours.
-    displaced = {(tone + side) % 12 for tone in set(tones) - set(scale) for side in (-1, 1)}
-    return tones, set(scale) - displaced | set(tones)
+    # A tone outside the scale (the leading note in minor) displaces its neighbours.
+    displaced = {(tone + side) % 12 for tone in set(tones) - scale for side in (-1, 1)}
+    return tuple(tones), frozenset(scale - displaced | set(tones))
 
 
 def _bars(song: Song, source: str) -> Iterator[tuple[Section, float]]:
-    """Yield the section and the first beat of each bar in which a source plays."""
+    """Yield the section and first beat of each bar in which a source plays."""
     for section in song.sections:
         if source in section.sources:
-            for start in np.arange(section.start, section.stop, song.style.beats):
-                yield section, float(start)
+            for start in np.arange(section.start, section.stop, song.style.beats).tolist():
+                yield section, start
 
 
-def _events(song: Song, tab: str, start: float, struck: str) -> Iterator[tuple[str, float, float]]:
-    """Yield symbol, start and stop of a tab's notes, with `struck` where a chord begins in a hold.
+def _events(
+    song: Song, pattern: str, start: float, restrike: str
+) -> Iterator[tuple[str, float, float]]:
+    """Yield symbol, start and stop of a pattern's notes.
 
-    A `struck` of ``.`` leaves holds alone.
+    Where a chord begins while a note is held, `restrike` is played (``.`` to hold on).
     """
     changes = {chord.start for chord in song.chords}
-    beats = [start + i / song.style.steps for i in range(len(tab) + 1)]
+    beats = [start + i / song.style.steps for i in range(len(pattern) + 1)]
     symbols = [
-        struck if symbol == "." and beat in changes else symbol
-        for symbol, beat in zip(tab, beats, strict=False)
+        restrike if symbol == "." and beat in changes else symbol
+        for symbol, beat in zip(pattern, beats, strict=False)
     ]
-    marks = [i for i, symbol in enumerate(symbols) if symbol != "."]
-    for i, end in zip(marks, [*marks[1:], len(tab)], strict=True):
+    onsets = [i for i, symbol in enumerate(symbols) if symbol != "."]
+    for i, end in pairwise([*onsets, len(pattern)]):
         if symbols[i] != "_":
             yield symbols[i], beats[i], beats[end]
 
 
-def _drums(rng: Generator, song: Song) -> tuple[Note, ...]:
-    """Play the grooves, a crash where a section begins, and a fill where it ends."""
+def _drums(rng: Generator, song: Song) -> Iterator[Note]:
+    """Play the grooves, with a crash at the start of each section and a fill at its end."""
     style, intro = song.style, song.sections[0]
-    keepers = dict(zip(("verse", "chorus"), rng.permutation([CLOSED_HAT, RIDE]), strict=True))
-    notes = []
+    verse_cymbal, chorus_cymbal = rng.permutation([CLOSED_HAT, RIDE]).tolist()
+    cymbals = {"intro": CLOSED_HAT, "verse": verse_cymbal, "chorus": chorus_cymbal}
     if "drums" not in intro.sources:
-        notes += _fill(rng, song, intro.stop - 1, 1)
+        yield from _fill(rng, song, intro.stop - 1, 1)
     for section, start in _bars(song, "drums"):
-        touch = style.touch + SECTION_VELOCITY[section.name]
+        louder = style.velocity + SECTION_VELOCITY[section.name]
         if start == section.start and section != intro:
-            notes.append(Note(start, start + 2, _pick(rng, CRASHES), 100 + touch))
+            yield Note(start, start + 2, _pick(rng, CRASHES), 100 + louder)
         if section.name == "ending":
-            notes.append(Note(start, start + 1, KICK, 105 + touch))
+            yield Note(start, start + 1, KICK, 105 + louder)
             continue
         fill = 0
         if start + style.beats == section.stop:
             fill = _pick(rng, (1, 1, 2, style.beats if start > section.start else 1))
         for i in range((style.beats - fill) * style.steps):
-            groove, beat = section.groove, start + i / style.steps
-            stop = beat + 1 / style.steps
-            if groove.kick[i] != ".":
-                notes.append(Note(beat, stop, KICK, STROKES[groove.kick[i]] + touch))
-            if groove.snare[i] != ".":
-                drum = SNARE if groove.snare[i] == "g" else style.snare
-                notes.append(Note(beat, stop, drum, STROKES[groove.snare[i]] + touch))
-            if groove.hat[i] != ".":
-                hat = OPEN_HAT if groove.hat[i] == "o" else keepers.get(section.name, CLOSED_HAT)
-                accent = HAT_ACCENTS[style.steps][i % style.steps]
-                notes.append(Note(beat, stop, int(hat), 96 + accent + touch))
-        notes += _fill(rng, song, start + style.beats - fill, fill)
-    return tuple(notes)
+            kick, snare, hat = (section.groove[drum][i] for drum in ("kick", "snare", "hat"))
+            hat_velocity = HAT_VELOCITIES[style.steps][i % style.steps] if hat != "." else 0
+            strokes = (
+                (KICK, VELOCITIES[kick]),
+                (SNARE if snare == "g" else style.snare, VELOCITIES[snare]),
+                (OPEN_HAT if hat == "o" else cymbals[section.name], hat_velocity),
+            )
+            beat = start + i / style.steps
+            for drum, velocity in strokes:
+                if velocity:
+                    yield Note(beat, beat + 1 / style.steps, drum, velocity + louder)
+        yield from _fill(rng, song, start + style.beats - fill, fill)
 
 
-def _fill(rng: Generator, song: Song, start: float, beats: int) -> list[Note]:
-    """Run down the kit, ever louder, over the kick on the beat."""
-    steps, touch = song.style.steps, song.style.touch
+def _fill(rng: Generator, song: Song, start: float, beats: int) -> Iterator[Note]:
+    """Play a crescendo down the toms, with the kick on each beat."""
+    steps, louder = song.style.steps, song.style.velocity
     rhythm = "".join(_pick(rng, FILL_CELLS[steps]) for _ in range(beats))
     path = _pick(rng, FILL_PATHS)
-    notes = [Note(start + i, start + i + 1, KICK, 84 + touch) for i in range(beats)]
+    for i in range(beats):
+        yield Note(start + i, start + i + 1, KICK, 84 + louder)
     for i, symbol in enumerate(rhythm):
         if symbol == "x":
             beat, progress = start + i / steps, i / len(rhythm)
-            drum, velocity = path[int(progress * len(path))], 78 + round(30 * progress) + touch
-            notes.append(Note(beat, beat + 1 / steps, drum, velocity))
-    return notes
+            drum, velocity = path[int(progress * len(path))], 78 + round(30 * progress) + louder
+            yield Note(beat, beat + 1 / steps, drum, velocity)
 
 
-def _bass(song: Song) -> tuple[Note, ...]:
+def _bass(song: Song) -> Iterator[Note]:
+    """Play the bass line on the chords' roots."""
     low, high = BASS_RANGE
-    notes = []
     root = low + 6
 
     def nearest_root(chord: Chord) -> int:
-        roots = _pitches(chord.tones[:1], low, high - 12)  # the octave above must be there too
-        return min(roots, key=lambda p: abs(p - root))
+        # Below the top octave, so that the octave of each root is in range.
+        return _nearest(_pitches(chord.tones[:1], low, high - 12), root)
 
     for section, start in _bars(song, "bass"):
-        tab = section.groove.bass
-        if section.name == "ending":
-            tab = "1" + "." * (len(tab) - 1)
-        for symbol, beat, stop in _events(song, tab, start, struck="1"):
+        for symbol, beat, stop in _events(song, section.groove["bass"], start, restrike="1"):
             chord = _at(song.chords, beat)
             root = nearest_root(chord)
             if symbol == "a":
@@ -568,139 +436,125 @@ def _bass(song: Song) -> tuple[Note, ...]:
             else:
                 pitch = root + (chord.tones["1357".index(symbol)] - root) % 12
             velocity = (100 if beat == start else 90) + SECTION_VELOCITY[section.name]
-            notes.append(Note(beat, stop - 0.05, pitch, velocity))
-    return tuple(notes)
+            yield Note(beat, stop - 0.05, pitch, velocity)
 
 
 def _voicings(song: Song, program: int) -> dict[Chord, list[int]]:
-    """Voice each chord in close position, in the inversion that lies nearest to the last chord."""
+    """Voice the chords in close position, each in the inversion nearest to the last chord."""
     low, high = (pitch + 12 * (program in DRAWBAR_ORGANS) for pitch in CHORD_RANGE)
+    middle = centre = (low + high) / 2
     voicings = {}
-    centre = (low + high) / 2
     for chord in song.chords:
-        choices = [
+        inversions = [
             sorted(bottom + (tone - bottom) % 12 for tone in chord.tones)
             for bottom in _pitches(chord.tones, low, high - 11)
         ]
-        # Half way back to the middle each time, or a descent would never turn.
-        voicings[chord] = min(choices, key=lambda pitches: abs(np.mean(pitches) - centre))
-        centre = (np.mean(voicings[chord]) + (low + high) / 2) / 2
+        voicings[chord] = min(inversions, key=lambda pitches: abs(np.mean(pitches) - centre))
+        # The pull to the middle keeps a descending progression from sinking to the limit.
+        centre = (np.mean(voicings[chord]) + middle) / 2
     return voicings
 
 
-def _comp(song: Song, program: int) -> tuple[Note, ...]:
-    """Accompany in the groove's rhythm."""
+def _comp(song: Song, program: int) -> Iterator[Note]:
+    """Accompany with chords in the groove's rhythm."""
     voicings = _voicings(song, program)
-    late = STRUM * song.tempo / 60 if program in GUITARS else 0.0
-    notes = []
+    strum = STRUM * song.tempo / 60 if program in GUITARS else 0.0
     for section, start in _bars(song, "other"):
-        tab = section.groove.comp
-        if section.name == "ending":
-            tab = "x" + "." * (len(tab) - 1)
-        for symbol, beat, stop in _events(song, tab, start, struck="x" if "x" in tab else "0"):
+        pattern = section.groove["comp"]
+        restrike = "x" if "x" in pattern else "0"
+        for symbol, beat, stop in _events(song, pattern, start, restrike):
             voicing = voicings[_at(song.chords, beat)]
             velocity = (76 if symbol == "o" else 92) + SECTION_VELOCITY[section.name]
             if symbol.isdigit():
-                notes.append(Note(beat, stop + 0.5, voicing[int(symbol) % len(voicing)], velocity))
+                yield Note(beat, stop + 0.5, voicing[int(symbol) % len(voicing)], velocity)
             else:
-                notes += [
-                    Note(beat + i * late, stop - 0.03, pitch, velocity - 3 * i)
-                    for i, pitch in enumerate(voicing)
-                ]
-    return tuple(notes)
+                for i, pitch in enumerate(voicing):
+                    yield Note(beat + i * strum, stop - 0.03, pitch, velocity - 3 * i)
 
 
-def _pad(song: Song, program: int) -> tuple[Note, ...]:
-    """Hold the chords in choruses and ending, and in an intro without bass."""
-    notes = []
+def _pad(song: Song, program: int) -> Iterator[Note]:
+    """Sustain the chords in choruses, the ending, and an intro without bass."""
     for chord, voicing in _voicings(song, program).items():
         section = _at(song.sections, chord.start)
-        opening = section.name == "intro" and "bass" not in section.sources
-        if opening or section.name in ("chorus", "ending"):
-            velocity = 78 + SECTION_VELOCITY[section.name]
-            notes += [Note(chord.start, chord.stop - 0.03, pitch, velocity) for pitch in voicing]
-    return tuple(notes)
+        if section.name in ("chorus", "ending") or "bass" not in section.sources:
+            for pitch in voicing:
+                velocity = 78 + SECTION_VELOCITY[section.name]
+                yield Note(chord.start, chord.stop - 0.03, pitch, velocity)
 
 
-def _motif(rng: Generator, song: Song, beats: int) -> tuple[list[str], list[str]]:
-    """Return a question and its answer, a cell a beat; they begin alike and end in a breath."""
-    style = song.style
-    pace = "slow" if beats == style.beats else "fast"
-    hold = "." * (style.steps - 1)
-    held, rest, short = ["x" + hold], ["_" + hold], ["x" + hold[1:] + "_"]
-    cells = [_pick(rng, CELLS[style.steps, pace]) for _ in range(beats)]
-    cells[0] = "x" + cells[0][1:]
+def _motif(rng: Generator, song: Song, beats: int) -> tuple[str, str]:
+    """Return the rhythms of an antecedent and its consequent, which both end in a breath."""
+    n = song.style.steps
+    pace = "slow" if beats == song.style.beats else "fast"
+    rhythm = "".join(_pick(rng, CELLS[n, pace]) for _ in range(beats))
+    rhythm = "x" + rhythm[1:]
+    held, breath = "x" + "." * (n - 1), "_" + "." * (n - 1)
+    cadence = rhythm[: -2 * n] + held + breath
     if pace == "slow":
-        return cells[:-1] + short, cells[:-2] + held + rest
-    return cells[:-2] + held + rest, cells[:-3] + held + ["." + hold] + rest
+        return rhythm[:-n] + held[:-1] + "_", cadence
+    return cadence, rhythm[: -3 * n] + held + "." * n + breath
 
 
 def _contour(rng: Generator, length: int) -> list[int]:
-    """Return steps along the scale: mostly single ones, and the further off, the likelier back."""
-    moves, height = [], 0
+    """Return steps along the scale, mostly single ones, that tend back to the start."""
+    moves: list[int] = []
     for _ in range(length):
-        up = rng.random() < 1 / (1 + np.exp(0.5 * height))
+        up = rng.random() < 1 / (1 + np.exp(0.5 * sum(moves)))
         size = int(rng.choice([0, 1, 2, 3], p=[0.12, 0.7, 0.14, 0.04]))
         moves.append(size if up else -size)
-        height += moves[-1]
     return moves
 
 
-def _tune(rng: Generator, song: Song, low: int, high: int) -> tuple[Note, ...]:
-    """Ask and answer: one motif for verses and one, higher, for choruses, bent to the chords."""
+def _melody(rng: Generator, song: Song, low: int, high: int) -> Iterator[Note]:
+    """Fit one motif for the verses and a higher one for the choruses to the chords."""
     style = song.style
     beats = style.beats * (1 if style.beats * 60 / song.tempo > SLOW_BAR else 2)
     motifs = {name: _motif(rng, song, beats) for name in ("verse", "chorus")}
     contours = {name: _contour(rng, beats * style.steps) for name in motifs}
-    notes = []
     for section in song.sections[1:-1]:
+        antecedent, consequent = motifs[section.name]
         for start in np.arange(section.start, section.stop, beats).tolist():
-            question, answer = motifs[section.name]
-            cells = answer if start + beats == section.stop else question
+            rhythm = consequent if start + beats == section.stop else antecedent
+            events = _events(song, rhythm, start, restrike=".")
             pitch = low + (10 if section.name == "chorus" else 6)
-            moves = iter([0, *contours[section.name]])
-            for symbol, beat, stop in _events(song, "".join(cells), start, struck="."):
-                if symbol == "x":
-                    # A note just ahead of a chord belongs to it.
-                    chord = _at(song.chords, min(beat + 0.5, stop - 0.01))
-                    strong = beat % (2 if style.beats == 4 else 3) == 0 or stop - beat > 1
-                    pitch = _next_pitch(chord, pitch, next(moves), strong, low, high)
-                    if pitch % 12 not in _at(song.chords, stop - 0.01).tones:
-                        stop = min(stop, max(chord.stop, beat + 0.5))
-                    velocity = 86 + 6 * strong + SECTION_VELOCITY[section.name]
-                    notes.append(Note(beat, stop - 0.04, pitch, velocity))
-    ending, chord = song.sections[-1], song.chords[-1]
-    rest = replace(chord, tones=chord.tones[:3])  # no seventh to rest on
-    pitch = _next_pitch(rest, pitch, 0, True, low, high)
-    return (*notes, Note(ending.start, ending.stop, pitch, 92))
+            for move, (_, beat, stop) in zip([0, *contours[section.name]], events, strict=False):
+                # A note just ahead of a chord anticipates it.
+                chord = _at(song.chords, min(beat + 0.5, stop - 0.01))
+                strong = beat % (2 if style.beats == 4 else 3) == 0 or stop - beat > 1
+                pitch = _next_pitch(chord, pitch, move, strong, low, high)
+                if pitch % 12 not in _at(song.chords, stop - 0.01).tones:
+                    stop = min(stop, max(chord.stop, beat + 0.5))
+                velocity = 86 + 6 * strong + SECTION_VELOCITY[section.name]
+                yield Note(beat, stop - 0.04, pitch, velocity)
+    last = song.chords[-1]
+    triad = replace(last, tones=last.tones[:3])
+    yield Note(last.start, last.stop, _next_pitch(triad, pitch, 0, True, low, high), 92)
 
 
 def _next_pitch(chord: Chord, pitch: int, move: int, strong: bool, low: int, high: int) -> int:
-    """Move along the chord's scale, back where the range ends; on strong beats, to a chord tone."""
+    """Move along the chord's scale, turning at its limits; on strong beats to a chord tone."""
     ladder = _pitches(chord.scale, low, high)
-    rung = int(np.argmin([abs(p - pitch) for p in ladder]))
+    rung = ladder.index(_nearest(ladder, pitch))
     if not 0 <= rung + move < len(ladder):
         move = -move
-    if not strong:
-        return ladder[rung + move]
-    tones = _pitches(chord.tones, low, high)
     goal = ladder[rung + move]
+    if not strong:
+        return goal
+    tones = _pitches(chord.tones, low, high)
     return min(tones, key=lambda p: abs(p - goal) + 2 * (p == pitch and move != 0))
 
 
-def _backing(song: Song, tune: Sequence[Note]) -> tuple[Note, ...]:
-    """Sing along in choruses, on the chord's next tone at least a third below the tune."""
-    notes = []
-    for note in tune:
+def _backing(song: Song, melody: Sequence[Note]) -> Iterator[Note]:
+    """Harmonize the choruses on the next chord tone at least a third below the melody."""
+    for note in melody:
         if _at(song.sections, note.start).name == "chorus":
             tones = _at(song.chords, (note.start + note.stop) / 2).tones
             below = _pitches(tones, note.pitch - 12, note.pitch - 3)[-1]
-            notes.append(replace(note, pitch=below, velocity=note.velocity - 8))
-    return tuple(notes)
+            yield replace(note, pitch=below, velocity=note.velocity - 8)
 
 
 def _perform(rng: Generator, song: Song, part: Part) -> Part:
-    """Swing, hurry, drag and stress as people do; end a note where its pitch is struck again."""
+    """Swing the notes and vary timing and velocity; end a note where its pitch is repeated."""
     second = song.tempo / 60
     swing = song.style.swing
 
@@ -719,63 +573,49 @@ def _perform(rng: Generator, song: Song, part: Part) -> Part:
     return replace(part, notes=tuple(sorted(played, key=lambda note: note.start)))
 
 
-# ---------------------------------------------------------------------------------------------
-# Playing
-
-
-def render(song: Song) -> dict[str, np.ndarray]:
-    """Play a song, stem by stem.
+def render(song: Song) -> Stems:
+    """Play a song to stems.
 
     Parameters
     ----------
     song : Song
-        As `compose` returns it.
+        A score by `compose`.
 
     Returns
     -------
     dict of str to ndarray, float32, (n_samples, 2)
-        A stereo stem at 44,100 Hz for each of bass, drums, other and vocals, all of one length.
-        Their sum, the mixture, and each of them stay below 1.
+        Stereo stems at 44,100 Hz in the order of `SOURCES`. They and their sum peak below 1.
 
     Raises
     ------
     MissingPackageError
         When a package of the extra ``band`` is not installed.
     """
-    synthesiser, midi = _package("midirenderer"), _package("pretty_midi")
-    soundfont = (files(midi) / "TimGM6mb.sf2").read_bytes()
-    n_samples = int(song.duration * RATE)
+    synthesizer = import_optional("midirenderer", "band")
+    soundfont = (files(import_optional("pretty_midi", "band")) / "TimGM6mb.sf2").read_bytes()
+    n_samples, n_fade = int(song.duration * RATE), int(FADE * RATE)
     fade = np.ones((n_samples, 1))
-    n_fade = int(FADE * RATE)
     fade[-n_fade:, 0] = 0.5 + 0.5 * np.cos(np.linspace(0, np.pi, n_fade))
-    # The soundfont's samples are partly off centre, its basses bright and its cymbals faint.
-    centre = scipy.signal.butter(2, 20, "highpass", fs=RATE, output="sos")
+    # The soundfont has offsets, bright basses and faint cymbals.
+    no_offset = scipy.signal.butter(2, 20, "highpass", fs=RATE, output="sos")
     dark = scipy.signal.butter(1, 300, fs=RATE, output="sos")
     treble, poles = scipy.signal.butter(1, 2000, "highpass", fs=RATE)
     bright = scipy.signal.tf2sos(poles + 2 * treble, poles)
-    tones = {"bass": np.vstack([centre, dark]), "drums": np.vstack([centre, bright])}
+    filters = {"bass": np.vstack([no_offset, dark]), "drums": np.vstack([no_offset, bright])}
     stems = {}
     for source in SOURCES:
-        wave = synthesiser.render_wave_from(soundfont, _midi_bytes(song, source, midi))
+        wave = synthesizer.render_wave_from(soundfont, _midi_file(song, source))
         audio, rate = soundfile.read(io.BytesIO(wave), dtype="float32", always_2d=True)
         audio = resample(audio, rate, RATE)[:n_samples]
-        audio = scipy.signal.sosfilt(tones.get(source, centre), audio, axis=0) * fade
+        audio = scipy.signal.sosfilt(filters.get(source, no_offset), audio, axis=0) * fade
         stems[source] = audio * 10 ** (song.levels[source] / 20) / np.sqrt(np.mean(audio**2))
     peak = max(np.abs(audio).max() for audio in (*stems.values(), sum(stems.values())))
     return {source: (audio * PEAK / peak).astype(np.float32) for source, audio in stems.items()}
 
 
-def _package(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise MissingPackageError(
-            f"{name} is not installed; install it with: pip install 'sepkit[band]'"
-        ) from error
-
-
-def _midi_bytes(song: Song, source: str, midi: Any) -> bytes:
-    """Write one stem's parts as a MIDI file that lasts the song's whole duration."""
+def _midi_file(song: Song, source: str) -> bytes:
+    """Write the parts of one stem as a MIDI file of the song's duration."""
+    midi = import_optional("pretty_midi", "band")
     score = midi.PrettyMIDI(initial_tempo=song.tempo, resolution=960)
     beat = 60 / song.tempo
     for part in song.parts:
@@ -786,16 +626,16 @@ def _midi_bytes(song: Song, source: str, midi: Any) -> bytes:
             midi.Note(note.velocity, note.pitch, note.start * beat, note.stop * beat)
             for note in part.notes
         ]
-        # The synthesiser stops at the last event, hence one after the ring.
         instrument.control_changes = [
             midi.ControlChange(7, part.volume, 0.0),
             midi.ControlChange(10, part.pan, 0.0),
+            # The synthesizer stops at the last event.
             midi.ControlChange(10, part.pan, song.duration + 0.1),
         ]
         if part.sung:
             instrument.pitch_bends = [
                 midi.PitchBend(round(cents * 8192 / 200), time)
-                for time, cents in _inflection(part.notes, beat)
+                for time, cents in _pitch_bends(part.notes, beat)
             ]
         score.instruments.append(instrument)
     file = io.BytesIO()
@@ -803,14 +643,14 @@ def _midi_bytes(song: Song, source: str, midi: Any) -> bytes:
     return file.getvalue()
 
 
-def _inflection(notes: Sequence[Note], beat: float) -> Iterator[tuple[float, float]]:
-    """Yield times in seconds and cents: a slide into each phrase, vibrato late in long notes."""
-    silent_since = -1.0
+def _pitch_bends(notes: Sequence[Note], beat: float) -> Iterator[tuple[float, float]]:
+    """Yield times [s] and cents: slides into phrases and delayed vibrato on long notes."""
+    last_stop = -1.0
     for note in notes:
         start, stop = note.start * beat, note.stop * beat
-        slides = start - silent_since > 0.2
-        silent_since = stop
-        for time in np.arange(start, stop, 0.02):
+        slides = start - last_stop > 0.2
+        last_stop = stop
+        for time in np.arange(start, stop, 0.02).tolist():
             slide = -70 * max(0.0, 1 - (time - start) / 0.1) if slides else 0.0
             depth = 20 * np.clip((time - start - 0.3) / 0.4, 0, 1)
-            yield float(time), slide + depth * np.sin(2 * np.pi * 5.5 * (time - start))
+            yield time, slide + depth * np.sin(2 * np.pi * 5.5 * (time - start))

@@ -15,9 +15,9 @@ import numpy as np
 
 from sepkit import weights
 from sepkit.errors import SepkitError
-from sepkit.evaluation import Evaluation
 from sepkit.files import packaged, read_json, write_json
 from sepkit.metrics import METRICS
+from sepkit.study.evaluation import Evaluation
 from sepkit.tracks import Track
 
 

@@ -7,11 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sepkit import datasets, evaluation, separation, weights
-from sepkit.errors import ParameterError, SepkitError
+from sepkit import datasets, separation, weights
+from sepkit.errors import DatasetError, ParameterError, SepkitError
 from sepkit.files import packaged, write_json
 from sepkit.stft import CONTEXT
-from sepkit.study import analyses, arms, cards, experiments
+from sepkit.study import analyses, arms, cards, evaluation, experiments
+from sepkit.tracks import Track
 
 MEASURES = {
     "report": "the report's metrics",
@@ -31,6 +32,46 @@ def add_to(commands: Any) -> None:
     _add_train(commands)
     _add_evaluate(commands)
     _add_ablate(commands)
+
+
+def load_tracks(
+    dataset: str, *, split: str = "test", root: str | os.PathLike[str] | None = None
+) -> list[Track]:
+    """List the songs of a data set by its name.
+
+    Parameters
+    ----------
+    dataset : str
+        example, dsd100, musdb18, open-stems, or the path of a folder with stems.
+    split : str
+        A split of `sepkit.datasets.dsd100` or `sepkit.datasets.musdb18`; the others have none.
+    root : str or Path, optional
+        Folder of the whole DSD100 or MUSDB18.
+
+    Returns
+    -------
+    list of Track
+        The songs.
+
+    Raises
+    ------
+    DatasetError
+        When the data set is unknown or missing.
+    """
+    if dataset == "example":
+        return [datasets.example()]
+    if dataset == "dsd100":
+        return datasets.dsd100(split, root)
+    if dataset == "musdb18":
+        return datasets.musdb18(split, root)
+    if dataset == "open-stems":
+        return datasets.open_stems()
+    if Path(dataset).is_dir():
+        return datasets.folder(dataset)
+    raise DatasetError(
+        f"data set {dataset!r}: unknown; use example, dsd100, musdb18, open-stems, or the path of "
+        "a folder with a folder of stems for each song"
+    )
 
 
 def _add_train(commands: Any) -> None:
@@ -65,7 +106,7 @@ def _add_train(commands: Any) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     experiment = experiments.get_experiment(options.experiment)
-    tracks = datasets.load_tracks(options.dataset, split=options.split, root=options.root)
+    tracks = load_tracks(options.dataset, split=options.split, root=options.root)
     path = experiments.train(
         experiment,
         tracks,
@@ -118,7 +159,7 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    tracks = datasets.load_tracks(options.dataset, split=options.split, root=options.root)
+    tracks = load_tracks(options.dataset, split=options.split, root=options.root)
     values = separation.resolve_weights(options.model)
     name = Path(options.model).name.removesuffix(".weights.h5")
     output = options.output or Path(f"scores-{name}-{Path(options.dataset).resolve().name}.json")

@@ -14,6 +14,7 @@ import numpy as np
 
 from sepkit import batches, weights
 from sepkit.errors import ParameterError, SepkitError
+from sepkit.files import make_folders
 from sepkit.losses import ALPHA, BETA, GAMMA
 from sepkit.stft import REPORT_TRANSFORM, Transform
 from sepkit.study import cards
@@ -152,7 +153,6 @@ def train(
     seed: int = 0,
     output: str | os.PathLike[str] = ".",
     checkpoint: str | os.PathLike[str] | None = None,
-    store: batches.SongStore | None = None,
 ) -> Path:
     """Train an experiment and write its weights and its card.
 
@@ -168,8 +168,6 @@ def train(
         Folder for ``NAME.weights.h5`` and ``NAME.json``, made if missing.
     checkpoint : str or Path, optional
         File for the training state, resumed from if it exists.
-    store : sepkit.batches.SongStore, optional
-        The songs as `open_store` stores them, to train on the same ones again.
 
     Returns
     -------
@@ -181,15 +179,19 @@ def train(
     SepkitError
         When the folder cannot be written or the songs are unsuitable.
     """
-    output = Path(output)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SepkitError(
-            f"{output}: cannot be made ({error.strerror}); choose another folder"
-        ) from error
-    if not os.access(output, os.W_OK):
-        raise SepkitError(f"{output}: cannot be written to; choose another folder")
+    with make_folders([Path(output)]):
+        if not os.access(output, os.W_OK):
+            raise SepkitError(f"{output}: cannot be written to; choose another folder")
+        return _train(experiment, tracks, seed, Path(output), checkpoint)
+
+
+def _train(
+    experiment: Experiment,
+    tracks: Sequence[Track],
+    seed: int,
+    output: Path,
+    checkpoint: str | os.PathLike[str] | None,
+) -> Path:
     from sepkit import model, training
     from sepkit.study import objectives
 
@@ -208,7 +210,7 @@ def train(
     objective = objectives.OBJECTIVES[experiment.objective]
     history = training.fit(
         network,
-        make_batches(experiment, store or open_store(experiment, tracks), seed=seed),
+        make_batches(experiment, open_store(experiment, tracks), seed=seed),
         optimizer=_optimizer(experiment),
         objective=objective(loss, transform=experiment.transform),
         checkpoint=checkpoint,
@@ -314,5 +316,3 @@ def _optimizer(experiment: Experiment) -> Any:
     if experiment.optimizer == "adam":
         return keras.optimizers.Adam(**options)
     return keras.optimizers.Adadelta(rho=experiment.rho, **options)
-
-

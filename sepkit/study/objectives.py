@@ -120,7 +120,9 @@ def balanced_loss(y_true: Any, y_pred: Any, *, axis: int = -1) -> Any:
     return mean_over_batch(xp.sum(error * weight), y_pred)
 
 
-def spectrum_objective(loss: Loss = report_loss, *, transform: Transform = REPORT_TRANSFORM) -> Objective:
+def spectrum_objective(
+    loss: Loss = report_loss, *, transform: Transform = REPORT_TRANSFORM
+) -> Objective:
     """Return the objective that compares complex spectra, scaled to the energy of the waveforms."""
 
     def objective(model: keras.Model, targets: tf.Tensor) -> tf.Tensor:
@@ -136,7 +138,9 @@ def spectrum_objective(loss: Loss = report_loss, *, transform: Transform = REPOR
     return objective
 
 
-def magnitude_objective(loss: Loss = report_loss, *, transform: Transform = REPORT_TRANSFORM) -> Objective:
+def magnitude_objective(
+    loss: Loss = report_loss, *, transform: Transform = REPORT_TRANSFORM
+) -> Objective:
     """Return the objective that compares magnitudes, scaled to the energy of the waveforms."""
 
     def objective(model: keras.Model, targets: tf.Tensor) -> tf.Tensor:
@@ -147,19 +151,23 @@ def magnitude_objective(loss: Loss = report_loss, *, transform: Transform = REPO
     return objective
 
 
-def faded_objective(loss: Loss = report_loss, *, transform: Transform = REPORT_TRANSFORM) -> Objective:
+def faded_objective(
+    loss: Loss = report_loss, *, transform: Transform = REPORT_TRANSFORM
+) -> Objective:
     """Return the objective that compares faded estimates with sources faded in the same way."""
 
     def objective(model: keras.Model, targets: tf.Tensor) -> tf.Tensor:
         mixtures = tf.reduce_sum(targets, axis=1)
         estimates = separate_batch(model, mixtures, transform=transform)
-        fade = transform.fade(targets.shape[2])[:, np.newaxis]
+        fade = fading(targets.shape[2], transform)[:, np.newaxis]
         return loss(targets * fade, estimates, axis=1)
 
     return objective
 
 
-def accompaniment_objective(loss: Loss = report_loss, *, transform: Transform = REPORT_TRANSFORM) -> Objective:
+def accompaniment_objective(
+    loss: Loss = report_loss, *, transform: Transform = REPORT_TRANSFORM
+) -> Objective:
     """Return the report's objective with a fifth decoder, for everything but the vocals.
 
     The four sources keep their masks. The fifth is set against the vocals alone: its mask is
@@ -192,6 +200,31 @@ LOSSES = {
     "balanced": balanced_loss,
 }
 """Losses by name; the last two have no weights alpha, beta, gamma."""
+
+
+def fading(n_samples: int, transform: Transform) -> np.ndarray:
+    """Compute the gain of a segment that is transformed and inverted alone.
+
+    Parameters
+    ----------
+    n_samples : int
+        Length of the segment, a whole number of frames.
+    transform : sepkit.stft.Transform
+        The STFT.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), float32
+        1 where all overlapping frames cover a sample, less towards both ends.
+    """
+    squares = transform.window_values() ** 2
+    n_frames = (n_samples - FRAME_LENGTH) // transform.hop_length + 1
+    covered = np.zeros(n_samples, np.float32)
+    for start in range(0, n_frames * transform.hop_length, transform.hop_length):
+        covered[start : start + FRAME_LENGTH] += squares
+    whole = squares.reshape(-1, transform.hop_length).sum(axis=0)
+    return np.asarray(covered / np.resize(whole, n_samples))
+
 
 OBJECTIVES = {
     "waveform": waveform_objective,

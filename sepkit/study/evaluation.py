@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sepkit import metrics, separation, weights
-from sepkit.errors import AudioError, DatasetError
+from sepkit.errors import AudioError, DatasetError, import_optional
 from sepkit.metrics import METRICS
 from sepkit.tracks import SOURCES, Track
 
@@ -23,6 +23,57 @@ MEASURES = ("report", "bsseval")
 
 Separator = Callable[[np.ndarray, int], np.ndarray]
 """From true sources (4, n_samples, n_channels) and their rate to estimates, which may be shorter."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Scores summarised over songs.
+
+    Parameters
+    ----------
+    mean, deviation, median : ndarray
+        Over the finite scores; the deviation is that of the population.
+    n : ndarray of int
+        Number of finite scores.
+    dropped : ndarray of int
+        Number of scores left out, NaN or infinite.
+    """
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    median: np.ndarray
+    n: np.ndarray
+    dropped: np.ndarray
+
+
+def summarize(scores: np.ndarray) -> Summary:
+    """Summarise scores over songs.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_songs, ...)
+        Scores; NaN and infinite ones are left out.
+
+    Returns
+    -------
+    Summary
+        Arrays of shape ``(...)``; NaN where there is no finite score.
+    """
+    scores = np.asarray(scores, np.float64)
+    finite = np.isfinite(scores)
+    n = finite.sum(axis=0)
+    kept = np.ma.masked_array(scores, ~finite)
+
+    def filled(values: Any) -> np.ndarray:
+        return np.asarray(np.ma.filled(np.ma.asarray(values, dtype=np.float64), np.nan))
+
+    return Summary(
+        mean=filled(kept.mean(axis=0)),
+        deviation=filled(kept.std(axis=0)),
+        median=filled(np.ma.median(kept, axis=0)),
+        n=n,
+        dropped=len(scores) - n,
+    )
 
 
 @dataclass(frozen=True)
@@ -66,7 +117,7 @@ class Evaluation:
         first = self.songs[0].scores if self.songs else {}
         return tuple(m for m in first if all(m in song.scores for song in self.songs))
 
-    def summary(self, measure: str) -> metrics.Summary:
+    def summary(self, measure: str) -> Summary:
         """Summarise scores over songs, and over channels as the report does.
 
         Parameters
@@ -79,7 +130,7 @@ class Evaluation:
         Summary
             Arrays of shape (3, 4): SDR, SIR, SAR by source.
         """
-        return metrics.summarize(np.concatenate([song.scores[measure] for song in self.songs]))
+        return summarize(np.concatenate([song.scores[measure] for song in self.songs]))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the scores as JSON values, in the form of the cards.
@@ -126,6 +177,29 @@ def by_metric(values: np.ndarray) -> dict[str, list[float | int | None]]:
     return {name: [plain(v) for v in row] for name, row in zip(METRICS, values, strict=True)}
 
 
+def museval_scores(references: np.ndarray, estimates: np.ndarray, rate: int) -> np.ndarray:
+    """Compute the scores of `sepkit.metrics.bss_eval_scores` by the reference package museval.
+
+    Parameters
+    ----------
+    references, estimates, rate
+        As for `sepkit.metrics.bss_eval_scores`.
+
+    Returns
+    -------
+    ndarray of shape (3, n_sources), float64
+        SDR, SIR, SAR [dB].
+    """
+    museval = import_optional("museval", "evaluation")
+    references = np.asarray(references, np.float64)[:, : estimates.shape[1]]
+    estimates = np.asarray(estimates, np.float64)
+    # museval raises an error for a source that is silent throughout.
+    if metrics.any_silent(references) or metrics.any_silent(estimates):
+        return np.full((len(METRICS), len(references)), np.nan)
+    sdr, _, sir, sar = museval.evaluate(references, estimates, win=rate, hop=rate)
+    return metrics.medians_of_windows(np.stack([sdr, sir, sar]))
+
+
 def measure_song(
     references: np.ndarray, estimates: np.ndarray, rate: int, measure: str
 ) -> np.ndarray:
@@ -151,7 +225,7 @@ def measure_song(
         channels = range(references.shape[2])
         scores = [metrics.report_scores(references[..., c], estimates[..., c]) for c in channels]
         return np.stack(scores)
-    functions = {"bsseval": metrics.bss_eval_scores, "museval": metrics.museval_scores}
+    functions = {"bsseval": metrics.bss_eval_scores, "museval": museval_scores}
     return functions[measure](references, estimates, rate)[np.newaxis]
 
 
@@ -262,9 +336,7 @@ def evaluate(
     values = separation.resolve_weights(model)
     channels, _ = weights.check_shapes(values)
     separators = {mode: partial(_separate, values, mode, hop)}
-    songs = score_songs(
-        tracks, separators, channels=channels, measures=measures, n_jobs=n_jobs
-    )
+    songs = score_songs(tracks, separators, channels=channels, measures=measures, n_jobs=n_jobs)
     return Evaluation(mode, hop, songs[mode])
 
 

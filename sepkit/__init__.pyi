@@ -1,0 +1,35 @@
+from . import audio as audio
+from . import batches as batches
+from . import bsseval as bsseval
+from . import datasets as datasets
+from . import errors as errors
+from . import files as files
+from . import losses as losses
+from . import masks as masks
+from . import metrics as metrics
+from . import model as model
+from . import network as network
+from . import notebook as notebook
+from . import separation as separation
+from . import stft as stft
+from . import study as study
+from . import tracks as tracks
+from . import training as training
+from . import weights as weights
+from .datasets import dsd100 as dsd100
+from .datasets import example as example
+from .datasets import folder as folder
+from .datasets import musdb18 as musdb18
+from .datasets import open_stems as open_stems
+from .errors import SepkitError as SepkitError
+from .model import build_model as build_model
+from .model import load_model as load_model
+from .notebook.player import stem_player as stem_player
+from .separation import separate as separate
+from .study.band import band_songs as band_songs
+from .study.report_network import report_network as report_network
+from .tracks import SOURCES as SOURCES
+from .tracks import Track as Track
+from .weights import list_models as list_models
+
+__version__: str
