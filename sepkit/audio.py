@@ -125,6 +125,7 @@ class AudioFile:
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
         ) as process:
             try:
+                assert process.stdout is not None  # a pipe
                 while data := process.stdout.read(4 * self.n_channels * BLOCK):
                     yield np.frombuffer(data, "<f4").astype(np.float32).reshape(-1, self.n_channels)
             except GeneratorExit:
@@ -192,20 +193,7 @@ def resample(audio: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
 
 
 def fix_length(audio: np.ndarray, n_samples: int) -> np.ndarray:
-    """Trim audio, or pad it with zeros, to a length.
-
-    Parameters
-    ----------
-    audio : ndarray of shape (n, ...)
-        The audio.
-    n_samples : int
-        The length.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, ...)
-        Its first `n_samples` samples.
-    """
+    """Trim an array (n, ...), or pad it with zeros, to `n_samples`."""
     missing = n_samples - len(audio)
     if missing <= 0:
         return audio[:n_samples]
@@ -277,20 +265,7 @@ def write(
 
 
 def check_format(suffix: str, clip: str | None) -> None:
-    """Raise an error if a format is unknown or cannot follow a clip policy.
-
-    Parameters
-    ----------
-    suffix : str
-        Suffix of the file, with its dot.
-    clip : {"none", "rescale", "clip"} or None
-        The policy; None for the format's default.
-
-    Raises
-    ------
-    ParameterError
-        When the format cannot follow the policy.
-    """
+    """Raise a `ParameterError` if the format of a suffix cannot follow a clip policy."""
     if suffix.lower() not in FORMATS:
         raise ParameterError(f"{suffix!r}: unknown format; use one of {', '.join(FORMATS)}")
     if clip not in (None, *CLIP_POLICIES):
@@ -305,24 +280,7 @@ def check_format(suffix: str, clip: str | None) -> None:
 
 
 def check_encoding(path: str | os.PathLike[str], rate: int, n_channels: int) -> None:
-    """Raise an error if a format cannot hold audio of some rate and number of channels.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file; its suffix determines the format.
-    rate : int
-        Sample rate [Hz].
-    n_channels : int
-        Number of channels.
-
-    Raises
-    ------
-    AudioError
-        When the format does not support them.
-    ParameterError
-        When the suffix is unknown.
-    """
+    """Raise an `AudioError` if the format of a path cannot hold a rate or number of channels."""
     suffix = Path(path).suffix
     check_format(suffix, None)
     container, encoding = FORMATS[suffix.lower()]

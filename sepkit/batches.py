@@ -147,8 +147,7 @@ class SongStore:
         with open(path, "wb") as file:
             for track in tqdm(tracks, desc="reading songs", unit="song", leave=False):
                 sources = _read_sources(track, channels)
-                digest = hashlib.sha256(np.ascontiguousarray(sources))
-                self.sha256[track.name] = digest.hexdigest()
+                self.sha256[track.name] = hashlib.sha256(sources.tobytes()).hexdigest()
                 for sound in variants(sources, track.name) if variants else [sources]:
                     missing = -sound.shape[1] % length
                     padded = np.pad(sound, [(0, 0), (0, missing), (0, 0)])

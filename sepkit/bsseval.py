@@ -26,38 +26,6 @@ _TOGETHER = 8
 """Blocks, or windows, computed at a time."""
 
 
-def windowed_sdr(
-    references: np.ndarray, estimates: np.ndarray, *, window: int, hop: int | None = None
-) -> np.ndarray:
-    """Compute the SDR of each window, which needs no filters.
-
-    Parameters
-    ----------
-    references, estimates : ndarray of shape (n_sources, n_samples, n_channels)
-        True and estimated sources in the same order.
-    window, hop : int
-        Samples per window, and between their starts; end to end by default.
-
-    Returns
-    -------
-    ndarray of shape (n_sources, n_windows), float64
-        SDR [dB]; NaN in windows in which a source, true or estimated, is silent.
-
-    Raises
-    ------
-    ParameterError
-        When the shapes differ.
-    """
-    references, estimates = _check(references, estimates)
-    result = [
-        np.full(len(references), np.nan)
-        if _silent(true) or _silent(estimate)
-        else _decibel(_energy(true), _energy(true - estimate))
-        for true, estimate in _windows(references, estimates, window, hop)
-    ]
-    return np.stack(result, axis=-1)
-
-
 def scores(
     references: np.ndarray,
     estimates: np.ndarray,
@@ -165,10 +133,6 @@ def _channels(sounds: np.ndarray) -> np.ndarray:
 def _silent(sounds: np.ndarray) -> bool:
     """Return, as museval does, whether the channels of any source sum to zero throughout."""
     return bool((sounds.sum(axis=2) == 0).all(axis=1).any())
-
-
-def _energy(sounds: np.ndarray) -> np.ndarray:
-    return np.einsum("stc,stc->s", sounds, sounds)
 
 
 def _decibel(part: np.ndarray, rest: np.ndarray) -> np.ndarray:

@@ -30,11 +30,6 @@ def cache_folder() -> Path:
     -------
     Path
         ``SEPKIT_DATA`` if set, else the user's cache folder for sepkit.
-
-    Raises
-    ------
-    DatasetError
-        When ``SEPKIT_DATA`` is not an absolute path.
     """
     named = os.environ.get("SEPKIT_DATA")
     if named:

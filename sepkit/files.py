@@ -14,23 +14,7 @@ from sepkit.errors import SepkitError
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write a file beside its path and rename it on success; remove it after an error.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file to be, in an existing folder; replaced if it exists.
-
-    Yields
-    ------
-    Path
-        An empty file in the same folder.
-
-    Raises
-    ------
-    OSError
-        When the folder cannot be written to.
-    """
+    """Yield an empty file beside a path; on success rename it to the path, else remove it."""
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -44,17 +28,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def make_folders(places: Iterable[Path]) -> Iterator[None]:
-    """Make missing folders; after an error, remove them again.
+    """Make missing folders, with their parents; after an error, remove them again.
 
-    Parameters
-    ----------
-    places : iterable of Path
-        The folders; missing parents are made too.
-
-    Raises
-    ------
-    SepkitError
-        When one cannot be made or written to.
+    A folder that cannot be made or written to raises a `SepkitError`.
     """
     made = []
     try:
@@ -76,36 +52,12 @@ def make_folders(places: Iterable[Path]) -> Iterator[None]:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-
-    Returns
-    -------
-    object
-        Its value.
-    """
+    """Return the value of a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def write_json(value: Any, path: str | os.PathLike[str]) -> None:
-    """Write a value as JSON, completely or not at all.
-
-    Parameters
-    ----------
-    value : object
-        The value, without NaN.
-    path : str or Path
-        The file.
-
-    Raises
-    ------
-    SepkitError
-        When it cannot be written.
-    """
+    """Write a value as JSON, completely or not at all; a `SepkitError` says why not."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     try:
         with atomic_write(path) as beside:
@@ -117,17 +69,9 @@ def write_json(value: Any, path: str | os.PathLike[str]) -> None:
 
 
 def packaged(name: str) -> Path:
-    """Find a file or folder that travels with the library.
+    """Find a file or folder that travels with the library, such as "weights" or "tracks.csv".
 
-    Parameters
-    ----------
-    name : str
-        Such as "weights", "tracks.csv" or "book/results".
-
-    Returns
-    -------
-    Path
-        Below ``sepkit/data``, or, in a checkout, below its root.
+    It lies below ``sepkit/data`` or, in a checkout, below its root.
     """
     package = Path(__file__).parent
     inside = package / "data" / name

@@ -117,19 +117,9 @@ def report_loss(
 
 
 def mean_over_batch(total: Any, y_pred: Any) -> Any:
-    """Divide a sum by the batch size.
+    """Divide a sum by the batch size, the first axis of `y_pred`.
 
-    Parameters
-    ----------
-    total : scalar
-        Sum over a batch.
-    y_pred : array
-        Estimates, whose first axis is the batch; a graph may know its size only when it runs.
-
-    Returns
-    -------
-    scalar
-        The mean per segment.
+    A graph may know it only when it runs.
     """
     if isinstance(y_pred.shape[0], int):
         return total / y_pred.shape[0]

@@ -131,18 +131,7 @@ def prepare(weights: Weights) -> Prepared:
 
 
 def context_length(prepared: Prepared) -> int:
-    """Return the number of frames per context: 25 for the report's network.
-
-    Parameters
-    ----------
-    prepared : dict
-        The network, of `prepare`.
-
-    Returns
-    -------
-    int
-        Frames.
-    """
+    """Return the number of frames per context: 25 for the report's network."""
     n_rows: int = prepared["horizontal_convolution_context"][0].shape[0]
     n_timbres: int = prepared["vertical_convolution"][0].shape[1]
     return n_rows // n_timbres
@@ -249,39 +238,18 @@ def decode(prepared: Prepared, shared: Any) -> Any:
 
 
 def decoder_dense(prepared: Prepared, shared: Any) -> Any:
-    """Apply the dense layer of each source's decoder.
+    """Apply the decoders' dense layers: from (n_contexts, 128) to (S, n_contexts, 420).
 
-    Parameters
-    ----------
-    prepared : dict
-        The network, of `prepare`, with S sources.
-    shared : array of shape (n_contexts, 128), float32
-        `encode` of each context.
-
-    Returns
-    -------
-    array of shape (S, n_contexts, 420), float32
-        Non-negative: 30 patterns at each of 14 positions.
+    The result is non-negative: 30 patterns at each of 14 positions.
     """
     return array_namespace(shared).maximum(_affine(prepared["single_dense"], shared), 0.0)
 
 
 def horizontal_deconvolution(prepared: Prepared, patterns: Any, start: int, stop: int) -> Any:
-    """Apply the horizontal deconvolution, for some frames of the contexts.
+    """Apply the horizontal deconvolution, for the frames from `start` up to `stop` of each context.
 
-    Parameters
-    ----------
-    prepared : dict
-        The network, of `prepare`, with S sources.
-    patterns : array of shape (S, n_contexts, 420), float32
-        `decoder_dense` of each context.
-    start, stop : int
-        The frames of each context: `start` up to, not including, `stop`.
-
-    Returns
-    -------
-    array of shape (S, n_contexts * (stop - start), 50), float32
-        Timbres, one row per frame.
+    From patterns (S, n_contexts, 420) to timbres (S, n_contexts * (stop - start), 50), a row per
+    frame.
     """
     matrix, bias = prepared["horizontal_deconvolution"]
     n_sources, n_timbres, _ = prepared["vertical_deconvolution"][0].shape
@@ -297,17 +265,7 @@ def horizontal_deconvolution(prepared: Prepared, patterns: Any, start: int, stop
 def vertical_deconvolution(prepared: Prepared, timbres: Any) -> Any:
     """Apply the vertical deconvolution and the absolute value.
 
-    Parameters
-    ----------
-    prepared : dict
-        The network, of `prepare`, with S sources and c channels.
-    timbres : array of shape (S, n_frames, 50), float32
-        `horizontal_deconvolution` of some contexts.
-
-    Returns
-    -------
-    array of shape (S, n_frames, 513 c), float32
-        Non-negative.
+    From timbres (S, n_frames, 50) to magnitudes (S, n_frames, 513 c).
     """
     decoded = _affine(prepared["vertical_deconvolution"], timbres)
     if isinstance(decoded, np.ndarray):
@@ -340,19 +298,9 @@ def normalize(decoded: Any) -> Any:
 
 
 def normalize_in_place(decoded: np.ndarray, total_mask: np.ndarray | float = 1.0) -> np.ndarray:
-    """Normalise in place, in half the time of `normalize`, most of which goes to memory access.
+    """Normalise an array in place to masks whose sum is `total_mask`, and return it.
 
-    Parameters
-    ----------
-    decoded : ndarray of shape (S, ...), float32
-        Non-negative values by source; the masks afterwards.
-    total_mask : ndarray that broadcasts to ``decoded[0]``, or float
-        Sum of the masks; 1 by default.
-
-    Returns
-    -------
-    ndarray of shape (S, ...), float32
-        The same array.
+    It takes half the time of `normalize`, most of which goes to memory access.
     """
     total = decoded.sum(axis=0)
     if total.min(initial=1.0) < SMALLEST_SUM:

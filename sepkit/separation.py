@@ -129,7 +129,7 @@ def _check_audio(audio: np.ndarray, rate: int) -> np.ndarray:
 
 
 def resolve_weights(model: Model) -> Weights:
-    """Return the weights of a model, whatever it is given as.
+    """Return the weights of a model.
 
     Parameters
     ----------
@@ -140,11 +140,6 @@ def resolve_weights(model: Model) -> Weights:
     -------
     dict of str to ndarray, float32
         The network.
-
-    Raises
-    ------
-    ModelError
-        When the model is unknown or unsuitable.
     """
     if isinstance(model, str | os.PathLike):
         return weights.load(weights.find_weights(model))
@@ -162,14 +157,15 @@ def resolve_weights(model: Model) -> Weights:
 def separate_song(
     mixture: np.ndarray, estimate_masks: EstimateMasks, *, transform: Transform = REPORT_TRANSFORM
 ) -> np.ndarray:
-    """Separate a song with any masks, its STFT taken as a whole.
+    """Separate a song with any masks.
 
     Parameters
     ----------
     mixture : ndarray of shape (n_samples, n_channels), float32
         The song.
     estimate_masks : callable
-        From magnitudes ``(n_frames, 513, n_channels)`` to masks with an axis of sources in front.
+        From magnitudes ``(n_frames, 513, n_channels)`` to masks ``(n_sources, n_frames, 513,
+        n_channels)``.
     transform : sepkit.stft.Transform
         The STFT; the report's by default.
 
@@ -191,18 +187,18 @@ def separate_segments(
     context: int = CONTEXT,
     transform: Transform = REPORT_TRANSFORM,
 ) -> np.ndarray:
-    """Separate a song with any masks as the report does: in segments, each inverted alone.
+    """Separate a song with any masks in the report's way: in segments, each inverted alone.
 
-    The song is cut end to end into segments of one context. The first and last 768 samples
-    (1024 less the hop length) of every segment come out faded.
+    Segments of one context lie end to end. The first and last 768 samples (1024 less the hop
+    length) of each come out faded.
 
     Parameters
     ----------
     mixture : ndarray of shape (n_samples, n_channels), float32
         The song.
     estimate_masks : callable
-        From magnitudes of segments ``(n_segments, context, 513, n_channels)`` to masks with an
-        axis of sources in front.
+        From magnitudes ``(n_segments, context, 513, n_channels)`` to masks with an axis of sources
+        in front.
     context : int
         Frames per segment.
     transform : sepkit.stft.Transform
@@ -225,10 +221,9 @@ def separate_segments(
 def separate_report(
     audio: np.ndarray, rate: int, *, model: Model = "experiment3", pad: bool = False
 ) -> np.ndarray:
-    """Separate a song by the report's procedure, faded edges and lost tail included.
+    """Separate a song by the report's procedure: `separate_segments`, in batches of 32.
 
-    The song is separated in segments of 7168 samples (`separate_segments`). What does not fill a
-    batch of 32 segments is lost.
+    What does not fill the last batch is lost.
 
     Parameters
     ----------
@@ -379,7 +374,7 @@ def _separate_blocks(
     # shares the cores, limits BLAS.
     blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
     n_threads = max((lib["num_threads"] for lib in blas.info()), default=1)
-    waiting: deque[Future] = deque()
+    waiting: deque[Future[np.ndarray]] = deque()
     # A stretch allocates and frees arrays of some megabytes, which glibc would map anew each time,
     # a quarter of the run time. Once a larger one has been freed, it keeps them.
     np.empty(_KEPT, np.uint8)

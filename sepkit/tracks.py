@@ -72,7 +72,7 @@ class Track:
     @cached_property
     def mixture(self) -> np.ndarray:
         """The sum of the stems, float32 of shape (n_samples, n_channels)."""
-        return np.asarray(np.sum(list(self.stems.values()), axis=0))
+        return np.sum(list(self.stems.values()), axis=0)
 
     @property
     def licence_url(self) -> str:
@@ -121,30 +121,12 @@ class Track:
             digest.update(path.read_bytes())
         if not self.files:
             for stem in self.reader().values():
-                digest.update(np.ascontiguousarray(stem))
+                digest.update(stem.tobytes())
         return digest.hexdigest()
 
 
 def cut_stems(reader: Callable[[], Stems], first: int, last: int | None) -> Stems:
-    """Read stems and cut them.
-
-    Parameters
-    ----------
-    reader : callable
-        Returns the stems.
-    first, last : int
-        Samples from `first` up to, not including, `last`; to the end with None.
-
-    Returns
-    -------
-    dict of str to ndarray
-        The stems.
-
-    Raises
-    ------
-    ParameterError
-        When nothing is left.
-    """
+    """Read stems and keep the samples from `first` up to, not including, `last` (None: the end)."""
     stems = {source: stem[first:last] for source, stem in reader().items()}
     if not all(len(stem) for stem in stems.values()):
         raise ParameterError(f"excerpt from sample {first}: the song is shorter; start earlier")

@@ -51,20 +51,7 @@ def separate_batch(
 
 
 def stft_segments(sounds: tf.Tensor, transform: Transform) -> tf.Tensor:
-    """Compute the STFT of segments, without padding.
-
-    Parameters
-    ----------
-    sounds : tensor of shape (..., n_samples), float32
-        Segments, time last.
-    transform : sepkit.stft.Transform
-        The STFT.
-
-    Returns
-    -------
-    tensor of shape (..., n_frames, 513), complex64
-        The spectra.
-    """
+    """Compute spectra (..., n_frames, 513) of segments (..., n_samples), without padding."""
     window = _window(transform)
     return tf.signal.stft(
         sounds, FRAME_LENGTH, transform.hop_length, FRAME_LENGTH, window_fn=window
@@ -72,21 +59,10 @@ def stft_segments(sounds: tf.Tensor, transform: Transform) -> tf.Tensor:
 
 
 def resynthesize(masks: tf.Tensor, spectrum: tf.Tensor, transform: Transform) -> tf.Tensor:
-    """Apply masks to spectra and invert each segment alone.
+    """Invert masked spectra, each segment alone.
 
-    Parameters
-    ----------
-    masks : tensor of shape (batch, n_sources, 25, 513, channels), float32
-        The masks.
-    spectrum : tensor of shape (batch, channels, 25, 513), complex64
-        Spectra of the mixtures, of `stft_segments`.
-    transform : sepkit.stft.Transform
-        The STFT.
-
-    Returns
-    -------
-    tensor of shape (batch, n_sources, 7168, channels), float32
-        The estimates.
+    From masks (batch, n_sources, 25, 513, channels) and spectra of the mixtures (batch, channels,
+    25, 513) to estimates (batch, n_sources, 7168, channels).
     """
     masks = tf.transpose(masks, (0, 4, 1, 2, 3))
     estimates = tf.signal.inverse_stft(
@@ -102,7 +78,7 @@ def resynthesize(masks: tf.Tensor, spectrum: tf.Tensor, transform: Transform) ->
 def _window(transform: Transform) -> Callable[..., tf.Tensor]:
     # TensorFlow's own where it has the window: ours differs in the last bits.
     if transform.window == "hann":
-        return tf.signal.hann_window  # type: ignore[no-any-return]
+        return tf.signal.hann_window
     return lambda length, dtype: tf.constant(transform.window_values(), dtype)
 
 
@@ -242,7 +218,7 @@ def _compile_step(
             f"batches of {shape[0]} segments do not divide by {n_replicas} replicas; change either"
         )
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
     def gradients(targets: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
             # A loss is a mean over segments: the batch's is the mean of the replicas'.
@@ -257,11 +233,11 @@ def _compile_step(
         return value
 
     # XLA compiles a whole step on one device, but not the exchange between replicas.
-    @tf.function(jit_compile=not tf.distribute.has_strategy())
+    @tf.function(jit_compile=not tf.distribute.has_strategy())  # type: ignore[untyped-decorator]
     def step(targets: tf.Tensor) -> tf.Tensor:
         return strategy.reduce("SUM", strategy.run(update, (targets,)), axis=None)
 
-    return step  # type: ignore[no-any-return]
+    return step
 
 
 class _State:
@@ -278,7 +254,7 @@ class _State:
         self.history: list[dict[str, Any]] = []
         digest = hashlib.sha256()
         for variable in model.trainable_variables:
-            digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)))
+            digest.update(keras.ops.convert_to_numpy(variable).tobytes())
         identity = {
             "recipe": dict(recipe),
             "batches": batches.identity(),

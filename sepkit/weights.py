@@ -152,7 +152,7 @@ def infer_sizes(weights: Weights) -> Sizes:
     Raises
     ------
     ModelError
-        When the arrays they follow from are missing or do not fit together.
+        When the arrays do not fit together.
     """
     try:
         _, _, _, n_timbres = weights["vertical_deconvolution/kernel"].shape

@@ -11,7 +11,7 @@ import pytest
 from helpers import noise
 
 from sepkit import audio, datasets, weights
-from sepkit.datasets import SOURCES
+from sepkit.tracks import SOURCES
 
 ROOT = Path(__file__).parents[1]
 

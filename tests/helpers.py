@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from sepkit import datasets, stft
+from sepkit import stft, tracks
 
 
 def noise(n_samples, channels=2, *, seed=0):
@@ -26,7 +26,7 @@ def noise_stems(seed, n_samples, n_channels=2):
     rng = np.random.default_rng(seed)
     bands = [(1, 12), (12, 80), (80, 200), (200, 480)]
     stems = {}
-    for source, (low, high) in zip(datasets.SOURCES, bands, strict=True):
+    for source, (low, high) in zip(tracks.SOURCES, bands, strict=True):
         spectrum = np.fft.rfft(rng.standard_normal((n_samples, n_channels)), axis=0)
         keep = np.zeros(len(spectrum))
         keep[len(keep) * low // 513 : len(keep) * high // 513] = 1
@@ -37,4 +37,4 @@ def noise_stems(seed, n_samples, n_channels=2):
 
 def noise_track(seed, n_segments=20, n_channels=2):
     reader = partial(noise_stems, seed, n_segments * stft.SEGMENT_LENGTH - 100, n_channels)
-    return datasets.Track(f"noise {seed}", "noise", "MIT", 44100, reader)
+    return tracks.Track(f"noise {seed}", "noise", "MIT", 44100, reader)

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from helpers import noise_track
 
 from sepkit import metrics, separation, weights
@@ -64,3 +65,29 @@ def test_the_paper_s_table_is_nearest_to_dev_with_its_last_columns_exchanged():
     assert again["as printed", "test"] == 0
     wanted = (np.subtract([paper[0], paper[1], paper[3], paper[2]], dev) ** 2).mean() ** 0.5
     np.testing.assert_allclose(again["exchanged", "dev"], wanted)
+
+
+def test_images_forgive_a_short_filter_and_one_tap_does_not():
+    pytest.importorskip("museval")
+    rng = np.random.default_rng(0)
+    sources = rng.standard_normal((2, 20_000, 1))
+    echo = np.roll(sources, 40, axis=1)
+    one_tap = metrics.report_scores(sources[..., 0], (sources + echo)[..., 0])
+    images = analyses.images_scores(sources, sources + echo, 44_100)
+    assert images.shape == (3, 2)
+    # An echo as loud as the source is half of what is heard for one tap.
+    np.testing.assert_allclose(one_tap[0], 0, atol=0.3)
+    assert (images[2] > 20).all()  # artifacts: none that 512 taps do not explain
+    assert (images[1] > 20).all()
+
+
+def test_images_are_averaged_over_windows_of_thirty_seconds():
+    museval = pytest.importorskip("museval")
+    rng = np.random.default_rng(1)
+    references = rng.standard_normal((2, 45 * 400, 1))
+    estimates = references + 0.1 * rng.standard_normal(references.shape)
+    parts = [slice(0, 30 * 400), slice(15 * 400, 45 * 400)]
+    wanted = [museval.metrics.bss_eval_images(references[:, p], estimates[:, p]) for p in parts]
+    sdr, _, sir, sar, _ = np.mean([np.squeeze(w[:4] + (w[3],)) for w in wanted], axis=0)
+    have = analyses.images_scores(references, estimates, 400)
+    np.testing.assert_allclose(have, [sdr, sir, sar], atol=1e-6)

@@ -33,7 +33,7 @@ def test_each_card_is_complete(name):
         assert len(scored["songs"]) == 50
         for measure in evaluation.MEASURES:
             scores = np.concatenate(list(cards.score_arrays(scored, measure).values()))
-            summary = metrics.summarize(scores)
+            summary = evaluation.summarize(scores)
             for i, metric in enumerate(metrics.METRICS):
                 mean, deviation = (scored[measure][p][metric] for p in ("mean", "deviation"))
                 np.testing.assert_allclose(mean, summary.mean[i], atol=2e-4)

@@ -12,9 +12,9 @@ import pytest
 from helpers import noise, one_line
 
 from sepkit import audio, datasets
-from sepkit.datasets import RATE, SOURCES, Track
 from sepkit.errors import DatasetError, MissingPackageError, ParameterError
 from sepkit.study import band
+from sepkit.tracks import RATE, SOURCES, Track
 
 
 class Reader:

@@ -98,3 +98,15 @@ def test_a_summary_counts_channels_as_the_report_does():
     json.dumps(values, allow_nan=False)
     table = evaluation.format_table(scored, "bsseval")
     assert "1.00 ±  0.00" in table and "12 scores" in table
+
+
+def test_a_summary_leaves_out_and_counts_what_is_not_finite():
+    scores = np.array([[1.0, 2.0], [3.0, np.nan], [8.0, np.inf], [np.nan, np.nan]])
+    summary = evaluation.summarize(scores)
+    np.testing.assert_allclose(summary.mean, [4, 2])
+    np.testing.assert_allclose(summary.deviation, [np.std([1, 3, 8]), 0])
+    np.testing.assert_allclose(summary.median, [3, 2])
+    np.testing.assert_array_equal(summary.n, [3, 1])
+    np.testing.assert_array_equal(summary.dropped, [1, 3])
+    nothing = evaluation.summarize(np.full((2, 1), np.nan))
+    assert np.isnan(nothing.mean).all() and nothing.dropped == [2]

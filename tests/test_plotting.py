@@ -11,9 +11,9 @@ from helpers import noise
 from ipywidgets import IntSlider
 
 from sepkit import stft
-from sepkit.datasets import RATE, SOURCES
 from sepkit.metrics import METRICS
 from sepkit.notebook import plotting
+from sepkit.tracks import RATE, SOURCES
 
 
 @pytest.fixture(autouse=True)

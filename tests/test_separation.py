@@ -8,9 +8,9 @@ import threadpoolctl
 from helpers import noise, one_line
 
 import sepkit
-from sepkit import audio, network, separation, stft, weights
-from sepkit.datasets import RATE, SOURCES
+from sepkit import audio, masks, network, separation, stft, weights
 from sepkit.errors import AudioError, ModelError, ParameterError
+from sepkit.tracks import RATE, SOURCES
 
 SEGMENT_LENGTH = 7168
 
@@ -201,7 +201,7 @@ def test_the_size_of_the_blocks_does_not_matter(untrained, monkeypatch, rate, si
 @pytest.mark.parametrize("rate", [44100, 48000])
 def test_blocks_are_given_back_while_the_song_still_comes(untrained, monkeypatch, rate):
     """How far the stems lag behind the song, and memory with it, does not grow with the song."""
-    monkeypatch.setattr(separation, "mean_masks", quarter_masks)
+    monkeypatch.setattr(masks, "mean_masks", quarter_masks)
     n_threads = max(lib["num_threads"] for lib in threadpoolctl.threadpool_info())
     given = taken = lag = 0
 
@@ -221,7 +221,7 @@ def test_blocks_are_given_back_while_the_song_still_comes(untrained, monkeypatch
 
 @pytest.mark.parametrize("rate", [44100, 48000])
 def test_memory_does_not_grow_with_the_song(untrained, monkeypatch, rate):
-    monkeypatch.setattr(separation, "mean_masks", quarter_masks)
+    monkeypatch.setattr(masks, "mean_masks", quarter_masks)
     second = noise(rate, 1)
 
     def peak(seconds):
@@ -238,20 +238,20 @@ def test_memory_does_not_grow_with_the_song(untrained, monkeypatch, rate):
     assert peak(150) - peak(42) < 5e6
 
 
-def quarter_masks(pairs, magnitudes, hop):
+def quarter_masks(prepared, magnitudes, hop):
     """Stand in for the network where only what is around it is measured."""
     return np.full((4, *magnitudes.shape), 0.25, np.float32)
 
 
 @pytest.mark.parametrize("hop", [25, 24, 5, 1])
 @pytest.mark.parametrize(("n_frames", "channels"), [(1, 1), (24, 1), (25, 2), (26, 1), (60, 2)])
-def test_masks_share_every_bin_out(hop, n_frames, channels):
+def test_mean_masks_sum_to_one_in_every_bin(hop, n_frames, channels):
     values = weights.initialize(channels=channels, seed=3)
     magnitudes = np.abs(noise(n_frames * 513, channels)).reshape(n_frames, 513, channels)
-    masks = separation.mean_masks(network.prepare(values), magnitudes, hop)
-    assert masks.shape == (4, n_frames, 513, channels) and masks.dtype == np.float32
-    assert masks.min() >= 0 and masks.std() > 0.01
-    np.testing.assert_allclose(masks.sum(axis=0), 1, atol=1e-5)
+    mean = masks.mean_masks(network.prepare(values), magnitudes, hop)
+    assert mean.shape == (4, n_frames, 513, channels) and mean.dtype == np.float32
+    assert mean.min() >= 0 and mean.std() > 0.01
+    np.testing.assert_allclose(mean.sum(axis=0), 1, atol=1e-5)
 
 
 def test_one_thread_and_several_give_the_same(untrained):

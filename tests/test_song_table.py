@@ -6,12 +6,12 @@ import re
 import pytest
 
 from sepkit import weights
-from sepkit.datasets import SOURCES
 from sepkit.errors import ParameterError
 from sepkit.metrics import METRICS
 from sepkit.notebook import plotting
 from sepkit.notebook.media import SITE_DIRECTORY
 from sepkit.notebook.song_table import anchor, box_dots, song_rows, song_table
+from sepkit.tracks import SOURCES
 
 SONGS = [
     {"song": "A & B - One", "genre": "Pop <Rock>", "SDR": -1.25},

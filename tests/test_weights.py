@@ -1,27 +1,11 @@
 """The network's arrays and their files."""
 
-import h5py
 import numpy as np
 import pytest
-import reference
 
-from sepkit import network, weights
-from sepkit.datasets import SOURCES
+from sepkit import weights
 from sepkit.errors import ModelError
 from sepkit.weights import Sizes
-
-
-def write_report_file(path, layers):
-    """Write what Keras' older `save_weights(NAME.h5)` writes."""
-    with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = [name.encode() for name in ["stft", *layers]]
-        file.attrs["backend"] = b"tensorflow"
-        file.create_group("stft").attrs["weight_names"] = []
-        for name, (kernel, bias) in layers.items():
-            group = file.create_group(name)
-            group.attrs["weight_names"] = [f"{name}/kernel:0".encode(), f"{name}/bias:0".encode()]
-            group[f"{name}/kernel:0"] = kernel
-            group[f"{name}/bias:0"] = bias
 
 
 def test_one_channel_and_four_sources_make_489142_parameters():
@@ -71,45 +55,6 @@ def test_a_weight_file_comes_back_equal(tmp_path):
     assert list(back) == list(values)
     assert all(np.array_equal(back[name], values[name]) for name in values)
     assert [path.name for path in tmp_path.iterdir()] == ["x.weights.h5"]
-
-
-def test_the_report_s_file_is_read_layer_by_layer(tmp_path):
-    layers = reference.random_layers(seed=5)
-    write_report_file(tmp_path / "report.h5", layers)
-    values = weights.load(tmp_path / "report.h5")
-    magnitudes = np.random.default_rng(6).random((2, 25, 513, 1), dtype=np.float32)
-    ours = network.masks(values, magnitudes)
-    for i in range(2):
-        theirs = reference.masks(layers, SOURCES, magnitudes[i])
-        assert reference.close(ours[:, i], theirs, magnitudes[i])
-    swapped = dict(layers)
-    swapped["single_dense_bass"] = layers["single_dense_drums"]
-    wrong = reference.masks(swapped, SOURCES, magnitudes[0])
-    assert not reference.close(ours[:, 0], wrong, magnitudes[0])
-
-
-def test_both_forms_hold_the_same_numbers():
-    layers = reference.random_layers(channels=2, seed=7)
-    back = weights.to_report(weights.from_report(layers))
-    assert back.keys() == layers.keys()
-    for name, pair in layers.items():
-        assert all(np.array_equal(a, b) for a, b in zip(back[name], pair, strict=True))
-
-
-def test_a_missing_layer_is_named(tmp_path):
-    layers = reference.random_layers()
-    del layers["single_dense_other"]
-    write_report_file(tmp_path / "report.h5", layers)
-    with pytest.raises(ModelError, match="single_dense_other"):
-        weights.load(tmp_path / "report.h5")
-
-
-def test_an_array_of_another_shape_is_named(tmp_path):
-    layers = reference.random_layers()
-    layers["global_dense"] = (np.zeros((10, 128), np.float32), np.zeros(128, np.float32))
-    write_report_file(tmp_path / "report.h5", layers)
-    with pytest.raises(ModelError, match="report.h5.*global_dense/kernel"):
-        weights.load(tmp_path / "report.h5")
 
 
 def test_the_length_of_a_context_is_read_off_the_arrays():

@@ -1,8 +1,8 @@
 """Four-part songs composed from a seed: bass, drums, other, and a wordless melody as vocals.
 
-`compose` writes a song as notes, and `render` plays it to stems. The melody is played by General
-MIDI choirs and winds: it has a singer's range, breaths and vibrato, but no words. The songs serve
-as material for tests, exercises and live training, not for published scores.
+`compose` writes the score of a song and `render` plays it. The melody is played by General MIDI
+choirs, winds or a violin: it has a singer's range, breaths and vibrato, but no words. The songs
+are meant for tests, exercises and live training, not for published scores.
 
 The songs are under the library's licence (MIT). They are played by the synthesizer
 ``midirenderer`` (MIT) with the soundfont TimGM6mb by Tim Brechbill (GPL-2), which is read from the
@@ -34,13 +34,15 @@ __all__ = ["Chord", "Note", "Part", "Section", "Song", "band_songs", "compose", 
 
 T = TypeVar("T")
 Span = TypeVar("Span", "Chord", "Section")
-Groove = dict[str, str]  # patterns of kick, snare, hat, bass and comp
+Groove = dict[str, str]  # kick, snare, hat, bass, comp: the pattern of one bar
+Event = tuple[str, float, float]  # symbol of a pattern, start and stop [beats]
 
 
 @dataclass(frozen=True)
 class Style:
     """Properties that songs of one style share; ``sepkit/data/band.toml`` explains them."""
 
+    name: str
     tempos: list[float]
     modes: list[str]
     kits: list[int]
@@ -57,10 +59,8 @@ class Style:
 
 
 TABLES = tomllib.loads(packaged("band.toml").read_text(encoding="utf-8"))
-STYLES = {name: Style(**style) for name, style in TABLES["styles"].items()}
+STYLES = {name: Style(name, **style) for name, style in TABLES["styles"].items()}
 NUMERALS = {"I": 0, "II": 2, "III": 4, "IV": 5, "V": 7, "VI": 9, "VII": 11}
-
-BACKING_VOICES = (52, 53)
 
 # Rhythmic cells of the melody, one beat each, by steps per beat and pace: x a note, . a hold.
 CELLS = {
@@ -80,6 +80,7 @@ INTROS = (("other",), ("drums", "other"), ("bass", "drums"), SOURCES[:3])
 SECTION_VELOCITY = {"intro": -6, "verse": 0, "chorus": 8, "ending": 4}
 BASS_RANGE = (28, 55)  # E1, the lowest string, to G3
 CHORD_RANGE = (52, 76)  # above the bass and around the melody
+CHOIRS = (52, 53)
 GUITARS = range(24, 30)
 STRUM = 0.012  # from string to string [s]
 DRAWBAR_ORGANS = (16, 17)  # also sound the octave below, so they are written an octave higher
@@ -138,7 +139,7 @@ class Section:
 class Song:
     """A score: sections and chords are contiguous, and each source has one or more parts."""
 
-    style_name: str  # key of STYLES
+    style: Style
     tonic: int  # pitch class, 0 for C
     mode: str
     tempo: float  # beats per minute
@@ -148,18 +149,13 @@ class Song:
     parts: tuple[Part, ...] = ()
 
     @property
-    def style(self) -> Style:
-        """The song's style."""
-        return STYLES[self.style_name]
-
-    @property
     def duration(self) -> float:
         """Duration including the decay of the last chord [s]."""
         return self.sections[-1].stop * 60 / self.tempo + RING
 
 
 def band_songs(n: int, seed: int = 0) -> list[Track]:
-    """Return computed four-part songs, which need no network.
+    """Compose four-part songs, which need no files and no network.
 
     Parameters
     ----------
@@ -171,8 +167,8 @@ def band_songs(n: int, seed: int = 0) -> list[Track]:
     Returns
     -------
     list of Track
-        Songs in stereo at 44,100 Hz, about 25 s long, rendered on first use. They differ in key,
-        tempo, instruments, drum pattern and fills.
+        Stereo songs of about 25 s at 44,100 Hz, rendered on first use. They differ in key, tempo,
+        instruments, drum pattern and fills.
 
     Raises
     ------
@@ -180,24 +176,28 @@ def band_songs(n: int, seed: int = 0) -> list[Track]:
         When `n` or `seed` is out of range.
     """
     if n < 1 or seed < 0:
-        raise ParameterError(
-            f"{n} band songs of seed {seed}: give one or more, and no negative seed"
-        )
+        raise ParameterError(f"{n} band songs of seed {seed}: give n >= 1 and seed >= 0")
     return [
-        Track(f"sepkit band - Song {seed}.{i}", "sepkit band", "MIT", RATE, partial(_play, seed, i))
+        Track(
+            name=f"sepkit band - Song {seed}.{i}",
+            artist="sepkit band",
+            licence="MIT",
+            rate=RATE,
+            reader=partial(_render_song, seed, i),
+        )
         for i in range(n)
     ]
 
 
-def _play(seed: int, index: int) -> Stems:
+def _render_song(seed: int, index: int) -> Stems:
     return render(compose(seed, index))
 
 
 def compose(seed: int, index: int = 0, *, duration: float = 25.0) -> Song:
     """Compose one song of an endless sequence.
 
-    Each nine songs in a row, starting with the first, are in nine different styles; consecutive
-    songs and seeds are in different keys.
+    Songs 0 to 8 are in nine different styles, as are 9 to 17 and so on. Consecutive songs and
+    seeds are in different keys.
 
     Parameters
     ----------
@@ -223,15 +223,15 @@ def compose(seed: int, index: int = 0, *, duration: float = 25.0) -> Song:
     rng = np.random.default_rng([seed, index])
     names = sorted(STYLES)
     order = np.random.default_rng([seed, index // len(names), 0]).permutation(len(names))
-    style_name = names[order[index % len(names)]]
-    style = STYLES[style_name]
-    tempo = round(rng.uniform(*style.tempos), 1)
+    style = STYLES[names[order[index % len(names)]]]
+    slowest, fastest = style.tempos
+    tempo = round(rng.uniform(slowest, fastest), 1)
     mode = _pick(rng, style.modes)
     tonic = (seed + 7 * index) % 12  # around the circle of fifths
     sections = _form(rng, style, tempo, duration)
-    chords = _harmony(rng, style, tonic, mode, sections)
+    chords = tuple(_harmony(rng, style, tonic, mode, sections))
     levels = {source: level + rng.uniform(-2.5, 2.5) for source, level in LEVELS.items()}
-    song = Song(style_name, tonic, mode, tempo, sections, chords, levels)
+    song = Song(style, tonic, mode, tempo, sections, chords, levels)
     bass, kit = _pick(rng, style.basses), _pick(rng, style.kits)
     comp, pad = _pick(rng, style.comps), _pick(rng, style.pads)
     left, right = rng.permutation([36, 92]).tolist()
@@ -243,15 +243,13 @@ def compose(seed: int, index: int = 0, *, duration: float = 25.0) -> Song:
         Part("other", comp, tuple(_comp(song, comp)), volume=120, pan=left),
         Part("other", pad, tuple(_pad(song, pad)), volume=88, pan=right),
         Part("vocals", voice, melody, sung=True),
-        Part(
-            "vocals", _pick(rng, BACKING_VOICES), tuple(_backing(song, melody)), volume=84, pan=76
-        ),
+        Part("vocals", _pick(rng, CHOIRS), tuple(_backing(song, melody)), volume=84, pan=76),
     )
     return replace(song, parts=tuple(_perform(rng, song, part) for part in parts))
 
 
 def _pick(rng: Generator, items: Sequence[T]) -> T:
-    return items[rng.integers(len(items))]
+    return items[int(rng.integers(len(items)))]
 
 
 def _at(spans: Sequence[Span], beat: float) -> Span:
@@ -264,10 +262,6 @@ def _pitches(classes: Iterable[int], low: int, high: int) -> list[int]:
     return [pitch for pitch in range(low, high + 1) if pitch % 12 in classes]
 
 
-def _nearest(pitches: Sequence[int], goal: int) -> int:
-    return min(pitches, key=lambda pitch: abs(pitch - goal))
-
-
 def _form(rng: Generator, style: Style, tempo: float, duration: float) -> tuple[Section, ...]:
     """Return half a phrase of intro, alternating verses and choruses, and one bar of ending."""
     bar = style.beats * 60 / tempo
@@ -278,7 +272,7 @@ def _form(rng: Generator, style: Style, tempo: float, duration: float) -> tuple[
     bounds = np.cumsum([0, phrase // 2, *[phrase] * n_phrases, 1]) * float(style.beats)
     verse, chorus = (_vary(rng, style.grooves[i], style) for i in rng.permutation(2))
     held = "." * (style.beats * style.steps - 1)
-    ending = {"bass": "1" + held, "comp": "x" + held}
+    ending = {"bass": "1" + held, "comp": "x" + held}  # and a crash, in `_drums`
     grooves = {"intro": verse, "verse": verse, "chorus": chorus, "ending": ending}
     sources = {"intro": _pick(rng, INTROS)}
     return tuple(
@@ -305,20 +299,18 @@ def _vary(rng: Generator, groove: Groove, style: Style) -> Groove:
 
 def _harmony(
     rng: Generator, style: Style, tonic: int, mode: str, sections: Sequence[Section]
-) -> tuple[Chord, ...]:
-    """Return the chords of a verse and a chorus progression, spread evenly over each section."""
+) -> Iterator[Chord]:
+    """Spread one progression evenly over each verse and another over each chorus."""
     table = TABLES["modes"][mode]
     verse, chorus = _pick(rng, table["verses"]).split(), _pick(rng, table["choruses"]).split()
     home = table["verses"][0].split()[:1]
     progressions = {"intro": verse[:2], "verse": verse, "chorus": chorus, "ending": home}
-    chords = []
     for section in sections:
         numerals = progressions[section.name]
         bounds = np.linspace(section.start, section.stop, len(numerals) + 1).tolist()
         for numeral, (start, stop) in zip(numerals, pairwise(bounds), strict=True):
             tones, scale = _spell(numeral, tonic, table["scale"], style.sevenths)
-            chords.append(Chord(start, stop, tones, scale))
-    return tuple(chords)
+            yield Chord(start, stop, tones, scale)
 
 
 def _spell(
@@ -347,13 +339,8 @@ def _bars(song: Song, source: str) -> Iterator[tuple[Section, float]]:
                 yield section, start
 
 
-def _events(
-    song: Song, pattern: str, start: float, restrike: str
-) -> Iterator[tuple[str, float, float]]:
-    """Yield symbol, start and stop of a pattern's notes.
-
-    Where a chord begins while a note is held, `restrike` is played (``.`` to hold on).
-    """
+def _events(song: Song, pattern: str, start: float, restrike: str) -> Iterator[Event]:
+    """Yield the notes of a pattern; where the chord changes during a hold, play `restrike`."""
     changes = {chord.start for chord in song.chords}
     beats = [start + i / song.style.steps for i in range(len(pattern) + 1)]
     symbols = [
@@ -419,7 +406,7 @@ def _bass(song: Song) -> Iterator[Note]:
 
     def nearest_root(chord: Chord) -> int:
         # Below the top octave, so that the octave of each root is in range.
-        return _nearest(_pitches(chord.tones[:1], low, high - 12), root)
+        return min(_pitches(chord.tones[:1], low, high - 12), key=lambda p: abs(p - root))
 
     for section, start in _bars(song, "bass"):
         for symbol, beat, stop in _events(song, section.groove["bass"], start, restrike="1"):
@@ -451,7 +438,7 @@ def _voicings(song: Song, program: int) -> dict[Chord, list[int]]:
         ]
         voicings[chord] = min(inversions, key=lambda pitches: abs(np.mean(pitches) - centre))
         # The pull to the middle keeps a descending progression from sinking to the limit.
-        centre = (np.mean(voicings[chord]) + middle) / 2
+        centre = (float(np.mean(voicings[chord])) + middle) / 2
     return voicings
 
 
@@ -486,8 +473,7 @@ def _motif(rng: Generator, song: Song, beats: int) -> tuple[str, str]:
     """Return the rhythms of an antecedent and its consequent, which both end in a breath."""
     n = song.style.steps
     pace = "slow" if beats == song.style.beats else "fast"
-    rhythm = "".join(_pick(rng, CELLS[n, pace]) for _ in range(beats))
-    rhythm = "x" + rhythm[1:]
+    rhythm = "x" + "".join(_pick(rng, CELLS[n, pace]) for _ in range(beats))[1:]
     held, breath = "x" + "." * (n - 1), "_" + "." * (n - 1)
     cadence = rhythm[: -2 * n] + held + breath
     if pace == "slow":
@@ -534,7 +520,7 @@ def _melody(rng: Generator, song: Song, low: int, high: int) -> Iterator[Note]:
 def _next_pitch(chord: Chord, pitch: int, move: int, strong: bool, low: int, high: int) -> int:
     """Move along the chord's scale, turning at its limits; on strong beats to a chord tone."""
     ladder = _pitches(chord.scale, low, high)
-    rung = ladder.index(_nearest(ladder, pitch))
+    rung = min(range(len(ladder)), key=lambda i: abs(ladder[i] - pitch))
     if not 0 <= rung + move < len(ladder):
         move = -move
     goal = ladder[rung + move]
@@ -555,11 +541,11 @@ def _backing(song: Song, melody: Sequence[Note]) -> Iterator[Note]:
 
 def _perform(rng: Generator, song: Song, part: Part) -> Part:
     """Swing the notes and vary timing and velocity; end a note where its pitch is repeated."""
-    second = song.tempo / 60
-    swing = song.style.swing
+    second = song.tempo / 60  # in beats
+    sixteenths = [0, song.style.swing / 2, 0.5]
 
     def swung(beat: float) -> float:
-        return float(np.interp(beat % 0.5, [0, 0.25, 0.5], [0, swing / 2, 0.5])) + beat // 0.5 / 2
+        return float(np.interp(beat % 0.5, [0, 0.25, 0.5], sixteenths)) + beat // 0.5 / 2
 
     played = []
     for note in part.notes:
@@ -596,18 +582,18 @@ def render(song: Song) -> Stems:
     n_samples, n_fade = int(song.duration * RATE), int(FADE * RATE)
     fade = np.ones((n_samples, 1))
     fade[-n_fade:, 0] = 0.5 + 0.5 * np.cos(np.linspace(0, np.pi, n_fade))
-    # The soundfont has offsets, bright basses and faint cymbals.
-    no_offset = scipy.signal.butter(2, 20, "highpass", fs=RATE, output="sos")
+    # The soundfont's samples have DC offsets, its basses are bright and its cymbals faint.
+    no_dc = scipy.signal.butter(2, 20, "highpass", fs=RATE, output="sos")
     dark = scipy.signal.butter(1, 300, fs=RATE, output="sos")
     treble, poles = scipy.signal.butter(1, 2000, "highpass", fs=RATE)
     bright = scipy.signal.tf2sos(poles + 2 * treble, poles)
-    filters = {"bass": np.vstack([no_offset, dark]), "drums": np.vstack([no_offset, bright])}
+    filters = {"bass": np.vstack([no_dc, dark]), "drums": np.vstack([no_dc, bright])}
     stems = {}
     for source in SOURCES:
         wave = synthesizer.render_wave_from(soundfont, _midi_file(song, source))
         audio, rate = soundfile.read(io.BytesIO(wave), dtype="float32", always_2d=True)
         audio = resample(audio, rate, RATE)[:n_samples]
-        audio = scipy.signal.sosfilt(filters.get(source, no_offset), audio, axis=0) * fade
+        audio = scipy.signal.sosfilt(filters.get(source, no_dc), audio, axis=0) * fade
         stems[source] = audio * 10 ** (song.levels[source] / 20) / np.sqrt(np.mean(audio**2))
     peak = max(np.abs(audio).max() for audio in (*stems.values(), sum(stems.values())))
     return {source: (audio * PEAK / peak).astype(np.float32) for source, audio in stems.items()}
@@ -618,9 +604,7 @@ def _midi_file(song: Song, source: str) -> bytes:
     midi = import_optional("pretty_midi", "band")
     score = midi.PrettyMIDI(initial_tempo=song.tempo, resolution=960)
     beat = 60 / song.tempo
-    for part in song.parts:
-        if part.source != source:
-            continue
+    for part in (part for part in song.parts if part.source == source):
         instrument = midi.Instrument(part.program, is_drum=source == "drums")
         instrument.notes = [
             midi.Note(note.velocity, note.pitch, note.start * beat, note.stop * beat)

@@ -52,4 +52,4 @@ def random_effects(stem: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     effects = pedalboard.Pedalboard(chain)
     processed = effects(np.ascontiguousarray(stem.T, np.float32), RATE).T
     before, after = (np.sum(np.square(x, dtype=np.float64)) for x in (stem, processed))
-    return processed * np.float32(np.sqrt(before / after) if after else 1.0)
+    return np.asarray(processed * np.float32(np.sqrt(before / after) if after else 1.0))
