@@ -178,11 +178,6 @@ def resample(audio: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
     -------
     ndarray of shape (ceil(n_samples * rate_out / rate_in), n_channels), float32
         Audio at `rate_out`; the same array if the rates are equal.
-
-    Raises
-    ------
-    ParameterError
-        When a rate is not positive.
     """
     if not (rate_in > 0 and rate_out > 0):
         raise ParameterError(f"from {rate_in} to {rate_out} Hz: give rates above 0")

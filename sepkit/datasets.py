@@ -24,13 +24,7 @@ from sepkit.tracks import RATE, SOURCES, Stems, Track, cut_stems
 
 
 def cache_folder() -> Path:
-    """Return the folder where data is kept.
-
-    Returns
-    -------
-    Path
-        ``SEPKIT_DATA`` if set, else the user's cache folder for sepkit.
-    """
+    """Return the folder of the data: ``SEPKIT_DATA`` if set, else the user's cache for sepkit."""
     named = os.environ.get("SEPKIT_DATA")
     if named:
         if not Path(named).is_absolute():

@@ -151,9 +151,6 @@ def resolve_weights(model: Model) -> Weights:
     return dict(model)
 
 
-# The definition: a mixture, its masks, and one inverse.
-
-
 def separate_song(
     mixture: np.ndarray, estimate_masks: EstimateMasks, *, transform: Transform = REPORT_TRANSFORM
 ) -> np.ndarray:
@@ -227,14 +224,8 @@ def separate_report(
 
     Parameters
     ----------
-    audio : ndarray of shape (n_samples, n_channels), float32
-        The song.
-    rate : int
-        Its sample rate [Hz].
-    model : str, Path, dict or keras.Model
-        As for `separate`.
-    pad : bool
-        Pad the last batch with silence, so that nothing is lost.
+    audio, rate, model, pad
+        As for `separate`; audio of shape (n_samples, n_channels).
 
     Returns
     -------
@@ -300,13 +291,9 @@ def separate_stream(
     ----------
     blocks : iterable of ndarray of shape (n, n_channels), float32
         The song, in blocks of any length.
-    rate : int
-        Its sample rate [Hz].
-    n_channels : int
-        Its number of channels.
-    model : str, Path, dict or keras.Model
-        As for `separate`.
-    hop : int
+    rate, n_channels : int
+        Its sample rate [Hz] and number of channels.
+    model, hop
         As for `separate`.
 
     Yields

@@ -206,18 +206,7 @@ def check_shapes(weights: Weights) -> tuple[int, int]:
 
 
 def source_names(n_sources: int) -> tuple[str, ...]:
-    """Return the names of a network's sources.
-
-    Parameters
-    ----------
-    n_sources : int
-        Number of sources.
-
-    Returns
-    -------
-    tuple of str
-        `sepkit.SOURCES` for four; else source1, source2 and so on.
-    """
+    """Return `sepkit.SOURCES` for four sources; else source1, source2 and so on."""
     if n_sources == len(SOURCES):
         return SOURCES
     return tuple(f"source{i + 1}" for i in range(n_sources))
@@ -352,11 +341,6 @@ def find_weights(model: str | os.PathLike[str]) -> Path:
     -------
     Path
         The file.
-
-    Raises
-    ------
-    ModelError
-        When the name is unknown.
     """
     if Path(model).suffix in (".h5", ".hdf5"):
         return Path(model)
@@ -380,11 +364,6 @@ def read_card(model: str) -> dict[str, Any]:
     -------
     dict
         The card.
-
-    Raises
-    ------
-    ModelError
-        When the model is unknown or has no card.
     """
     path = find_weights(model).with_name(f"{model}.json")
     if not path.is_file():

@@ -13,7 +13,6 @@ from helpers import noise, one_line
 
 from sepkit import audio, datasets
 from sepkit.errors import DatasetError, MissingPackageError, ParameterError
-from sepkit.study import band
 from sepkit.tracks import RATE, SOURCES, Track
 
 
@@ -539,29 +538,3 @@ def test_open_stems_without_network_name_the_file(tmp_path, monkeypatch):
     with pytest.raises(DatasetError, match="cannot be fetched") as error:
         _ = datasets.open_stems()[0].stems
     one_line(error, "Potassium", "SEPKIT_DATA")
-
-
-# The band.
-
-
-def test_band_songs_sound():
-    pytest.importorskip("midirenderer")
-    pytest.importorskip("pretty_midi")
-    (song,) = datasets.band_songs(1, seed=4)
-    check(song)
-    assert song.files == () and song.licence == "MIT"
-    assert all(np.abs(stem).max() > 0.01 for stem in song.stems.values())
-
-
-def test_band_songs_are_those_of_the_seed_and_the_number(monkeypatch):
-    monkeypatch.setattr(band, "render", lambda song: song)
-    songs = datasets.band_songs(3, seed=4)
-    assert [song.name for song in songs] == [f"sepkit band - Song 4.{i}" for i in range(3)]
-    assert [song.stems for song in songs] == [band.compose(4, i) for i in range(3)]
-
-
-@pytest.mark.parametrize(("n", "seed"), [(0, 0), (-1, 0), (1, -1)])
-def test_band_songs_refuse_none_and_negative_seeds(n, seed):
-    with pytest.raises(ParameterError) as error:
-        datasets.band_songs(n, seed)
-    one_line(error, n, seed)

@@ -193,7 +193,7 @@ def test_the_size_of_the_blocks_does_not_matter(untrained, monkeypatch, rate, si
     monkeypatch.setattr(separation, "_STRETCH", 256 * 32)
     song = noise(sum(sizes), 1)
     blocks = np.split(song, np.cumsum(sizes)[:-1])
-    got = list(separation.separate_blocks(iter(blocks), rate, 1, model=untrained, hop=7))
+    got = list(separation.separate_stream(iter(blocks), rate, 1, model=untrained, hop=7))
     stems = dict(zip(SOURCES, np.concatenate(got, axis=1), strict=True))
     assert_alike(stems, sepkit.separate(song, rate, model=untrained, hop=7), 1e-6)
 
@@ -211,7 +211,7 @@ def test_blocks_are_given_back_while_the_song_still_comes(untrained, monkeypatch
             given += rate
             yield noise(rate, 1)
 
-    for stems in separation.separate_blocks(blocks(), rate, 1, model=untrained):
+    for stems in separation.separate_stream(blocks(), rate, 1, model=untrained):
         lag = max(lag, given - taken)
         taken += stems.shape[1]
     assert taken == given == 60 * rate
@@ -226,7 +226,7 @@ def test_memory_does_not_grow_with_the_song(untrained, monkeypatch, rate):
 
     def peak(seconds):
         tracemalloc.start()
-        for _ in separation.separate_blocks(
+        for _ in separation.separate_stream(
             (second for _ in range(seconds)), rate, 1, model=untrained
         ):
             pass
@@ -276,7 +276,7 @@ def test_blas_has_its_threads_back_afterwards_and_after_an_error(untrained):
         raise AudioError("cannot be decoded")
 
     with pytest.raises(AudioError, match="cannot be decoded"):
-        list(separation.separate_blocks(broken(), RATE, 2, model=untrained))
+        list(separation.separate_stream(broken(), RATE, 2, model=untrained))
     assert counts() == before
 
 
