@@ -112,7 +112,7 @@ def test_the_command_for_colab_names_the_repository_where_it_is_known(address, p
         config=types.SimpleNamespace(html_theme_options={"repository_url": address})
     )
     text = (BOOK / "index.ipynb").read_text(encoding="utf-8")
-    command = 'pip install \\"sepkit[evaluation,band] @ git+REPOSITORY\\"'
+    command = 'pip install \\"sepkit[evaluation,notebook,band] @ git+REPOSITORY\\"'
     assert command in text
     context = {"body": command}
     publish.name_repository(app, "index", "page.html", context, None)

@@ -57,7 +57,7 @@ def offer_launch(app: Sphinx, config: Config) -> None:
 
 def bring_scripts(app: Sphinx, config: Config) -> None:
     """Copy scripts, styles and MathJax into the site: it loads nothing from elsewhere."""
-    player = Path(str(resources.files("sepkit") / "static"))
+    player = Path(str(resources.files("sepkit") / "notebook" / "static"))
     config.html_static_path.append(str(player))
     for path in sorted(player.glob("*.css")):
         app.add_css_file(path.name)

@@ -330,7 +330,7 @@ def _truth(value: bool) -> str:
 
 
 def _script_and_style() -> str:
-    static = resources.files("sepkit") / "static"
+    static = resources.files("sepkit.notebook") / "static"
     script = (static / "stem_player.js").read_text(encoding="utf-8")
     style = (static / "stem_player.css").read_text(encoding="utf-8")
     return f"<style>{style}</style><script>{script}</script>"

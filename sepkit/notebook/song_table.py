@@ -157,7 +157,7 @@ def song_table(
     )
     if media.site_directory():
         return HTML(html)
-    static = resources.files("sepkit") / "static"
+    static = resources.files("sepkit.notebook") / "static"
     script = (static / "song_table.js").read_text(encoding="utf-8")
     style = (static / "song_table.css").read_text(encoding="utf-8")
     return HTML(f"<style>{style}</style>{html}<script>{script}</script>")
