@@ -15,21 +15,38 @@ JUPYTER_BOOK = PATH="$(CURDIR)/$(BIN):$$PATH" \
 	jupyter-book build book -W -n --keep-going --config _config.yml --toc "$(CURDIR)/_toc.yml"
 
 # The oldest versions are tried on what computes, and on the notebooks.
-LOWEST := audio datasets effects spectral parameters network model losses sampling oracles separation bsseval \
-	metrics
+LOWEST := files audio tracks datasets stft weights network masks model report_network losses batches remix \
+	objectives oracles separation bsseval metrics evaluation effects
 
-.PHONY: test book lint linkcheck test-lowest notebooks lowest bench bench-peers constraints clean \
+.PHONY: test book book-alone site lint linkcheck test-lowest notebooks lowest bench bench-peers constraints clean \
 	ffmpeg weights
 
+# Two processes, each of which computes in one thread: what is tested is short, and compiling is not.
 test: .venv/installed ffmpeg
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Every build is a fresh one: all notebooks run, and no page or sound of an older build stays.
 book: weights .venv/installed ffmpeg
 	rm -rf _build book/_static
 	mkdir -p "$(AUDIO)"
+	SEPKIT_PLAYER_DIRECTORY="$(AUDIO)" TF_CPP_MIN_LOG_LEVEL=3 PATH="$(CURDIR)/$(BIN):$$PATH" \
+		$(BIN)/python book/_extensions/execute.py _build/.jupyter_cache
+	$(MAKE) --no-print-directory site
+
+# The book as a reader without songs gets it, from notebooks that each ran alone, at the oldest versions.
+book-alone: weights
+	rm -rf _build book/_static
+	mkdir -p "$(AUDIO)" _build/executed
+	SEPKIT_EXECUTED="$(CURDIR)/_build/executed" SEPKIT_PLAYER_DIRECTORY="$(AUDIO)" \
+		$(MAKE) --no-print-directory notebooks
+	$(BIN)/python book/_extensions/execute.py _build/.jupyter_cache --executed _build/executed
+	$(MAKE) --no-print-directory site
+
+# The site from notebooks in the cache; one that is not there runs now.
+site: weights .venv/installed ffmpeg
+	mkdir -p "$(AUDIO)"
 	$(JUPYTER_BOOK) --path-output .
-	SEPKIT_SITE="$(CURDIR)/_build/html" $(BIN)/python -m pytest tests/test_book.py tests/test_tables.py
+	SEPKIT_SITE="$(CURDIR)/_build/html" $(BIN)/python -m pytest -n 2 tests/test_book.py tests/test_book_tables.py
 
 linkcheck: weights .venv/installed ffmpeg
 	mkdir -p "$(AUDIO)"
@@ -38,17 +55,19 @@ linkcheck: weights .venv/installed ffmpeg
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/numpydoc lint sepkit/*.py
+	$(BIN)/numpydoc lint sepkit/*.py sepkit/study/*.py sepkit/notebook/*.py
+	$(BIN)/mypy
 
 test-lowest: lowest
 	.venv-lowest/bin/python -c 'import midirenderer, musdb, museval, pretty_midi, stempeg'
-	.venv-lowest/bin/python -m pytest $(wildcard $(LOWEST:%=tests/test_%.py))
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n 2 --dist worksteal \
+		$(wildcard $(LOWEST:%=tests/test_%.py))
 
 # Notebooks run elsewhere, and there see the wheel alone: a checkout in its place would skip them all.
 notebooks: lowest
 	cd / && $(CURDIR)/.venv-lowest/bin/python -c \
 		'import nbclient, sepkit; assert "site-packages" in sepkit.__file__, sepkit.__file__'
-	.venv-lowest/bin/python -m pytest --durations=5 tests/test_notebooks.py
+	.venv-lowest/bin/python -m pytest -n 2 --dist worksteal --durations=5 tests/test_notebooks.py
 
 # Speed, side by side; on a machine that does nothing else. 1 where a ratio fell.
 bench: weights .venv/installed ffmpeg
@@ -87,8 +106,8 @@ lowest: .venv/installed ffmpeg
 		--resolution lowest-direct --reinstall-package sepkit \
 		--only-binary numpy --only-binary scipy --only-binary matplotlib --only-binary h5py \
 		--only-binary pedalboard \
-		'.[tensorflow,evaluation,band,effects]' \
-		'hypothesis>=6.100' 'ipykernel>=6.29' 'mir_eval>=0.8' 'nbclient>=0.10' 'pytest>=8.2'
+		'.[tensorflow,evaluation,notebook,band,effects]' 'hypothesis>=6.100' 'ipykernel>=6.29' \
+		'librosa>=0.11' 'mir_eval>=0.8' 'nbclient>=0.10' 'pandas>=2.2' 'pytest>=8.2' 'pytest-xdist>=3.6'
 
 ffmpeg:
 	@command -v ffmpeg >/dev/null || \

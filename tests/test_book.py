@@ -52,7 +52,7 @@ def test_notebooks_are_valid_and_open_with_one_title():
 
 def test_no_cell_is_allowed_to_fail():
     execute = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["execute"]
-    assert execute["execute_notebooks"] == "force"
+    assert execute["execute_notebooks"] == "cache"
     assert (execute["allow_errors"], execute["raise_on_error"]) == (False, True)
     for path in BOOK.glob("*.ipynb"):
         for cell in nbformat.read(path, as_version=4).cells:

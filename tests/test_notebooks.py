@@ -1,9 +1,11 @@
 """Every notebook alone: a fresh kernel, an empty folder, the installed package and no songs.
 
 That is what Colab and Binder give. ``make notebooks`` runs this where sepkit is installed from its
-wheel, at the oldest versions that it admits.
+wheel, at the oldest versions that it admits. With ``SEPKIT_EXECUTED=DIR``, the executed notebooks
+stay there, with what a site without songs shows (`SEPKIT_PLAYER_DIRECTORY` says where its sounds go).
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,11 +33,16 @@ def installed(tmp_path_factory):
 def test_a_notebook_runs_alone(path, installed, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
     nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
-    for name in ("SEPKIT_DATA", "SEPKIT_PLAYER_DIRECTORY", "PYTHONPATH"):
+    executed = os.environ.get("SEPKIT_EXECUTED")
+    for name in ("SEPKIT_DATA", "PYTHONPATH"):
         monkeypatch.delenv(name, raising=False)
+    if not executed:
+        monkeypatch.delenv("SEPKIT_PLAYER_DIRECTORY", raising=False)
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
     )
     client.execute()
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
+    if executed:
+        nbformat.write(notebook, Path(executed) / path.name)
