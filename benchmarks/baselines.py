@@ -8,10 +8,10 @@ import scipy.signal
 import tensorflow as tf
 from keras import layers, ops
 
-from sepkit.tracks import SOURCES
 from sepkit.losses import report_loss
-from sepkit.model import report_network, set_parameters
 from sepkit.stft import FRAME_LENGTH, HOP_LENGTH, SEGMENT_LENGTH
+from sepkit.study.report_network import report_network, set_report_weights
+from sepkit.tracks import SOURCES
 
 BATCH = 32
 
@@ -20,14 +20,16 @@ def convolutional_masks(values) -> keras.Model:
     """Build the report's layers from the spectrum to the masks, without the inverse STFT."""
     channels = values["vertical_convolution/kernel"].shape[1]
     network = report_network(channels=channels)
-    set_parameters(network, values)
+    set_report_weights(network, values)
     masks = [network.get_layer(f"division_{source}").output for source in SOURCES]
     return keras.Model(network.input, masks)
 
 
 def magnitude_and_phase(segments: tf.Tensor) -> tf.Tensor:
     """Transform (n, 7168, channels) to the report's input (n, 25, 513, channels, 2)."""
-    spectra = tf.signal.stft(tf.transpose(segments, (0, 2, 1)), FRAME_LENGTH, HOP_LENGTH, FRAME_LENGTH)
+    spectra = tf.signal.stft(
+        tf.transpose(segments, (0, 2, 1)), FRAME_LENGTH, HOP_LENGTH, FRAME_LENGTH
+    )
     spectra = tf.transpose(spectra, (0, 2, 3, 1))
     return tf.stack([tf.abs(spectra), tf.math.angle(spectra)], axis=-1)
 
@@ -38,7 +40,7 @@ class ReportProcedure:
     def __init__(self, values):
         self.channels = values["vertical_convolution/kernel"].shape[1]
         self.model = report_network(channels=self.channels, batch_size=BATCH)
-        set_parameters(self.model, values)
+        set_report_weights(self.model, values)
 
     def __call__(self, path, folder) -> None:
         """Separate a file of two channels, or the left channel, into a folder."""

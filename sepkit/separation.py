@@ -224,8 +224,10 @@ def separate_report(
 
     Parameters
     ----------
-    audio, rate, model, pad
-        As for `separate`; audio of shape (n_samples, n_channels).
+    audio : ndarray of shape (n_samples, n_channels), float32
+        The song.
+    rate, model, pad : int, model, bool
+        As for `separate`.
 
     Returns
     -------
@@ -293,7 +295,7 @@ def separate_stream(
         The song, in blocks of any length.
     rate, n_channels : int
         Its sample rate [Hz] and number of channels.
-    model, hop
+    model, hop : model, int
         As for `separate`.
 
     Yields

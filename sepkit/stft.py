@@ -97,7 +97,7 @@ REPORT_TRANSFORM = Transform()
 
 
 def count_frames(n_samples: int, *, transform: Transform = REPORT_TRANSFORM) -> int:
-    """Return the number of frames of `stft`: enough that all overlapping ones cover every sample."""
+    """Return the number of frames of `stft`: all overlapping ones cover every sample."""
     return -(-(n_samples + transform.edge_length) // transform.hop_length)
 
 

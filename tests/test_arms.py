@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import noise, noise_track
 
-from sepkit import network, separation, weights
+from sepkit import masks, network, separation, weights
 from sepkit.errors import ParameterError
 from sepkit.stft import REPORT_TRANSFORM, Transform
 from sepkit.study import arms, evaluation, experiments
@@ -136,9 +136,9 @@ def test_scoring_with_the_report_s_own_transform_is_the_library_s(tmp_path):
 def test_stems_sum_to_the_song_with_another_transform_and_other_contexts(hop_length, context):
     prepared = network.prepare(weights.initialize(sizes=Sizes(context=context), seed=1))
     mixture = noise(30_001, 1)
-    masks = partial(separation.mean_masks, prepared, hop=5)
+    estimate = partial(masks.mean_masks, prepared, hop=5)
     transform = Transform(hop_length, "blackman-harris")
-    stems = separation.separate_song(mixture, masks, transform=transform)
+    stems = separation.separate_song(mixture, estimate, transform=transform)
     assert stems.shape == (4, 30_001, 1)
     assert np.abs(stems.sum(axis=0) - mixture).max() <= 1e-5 * np.abs(mixture).max()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sepkit import metrics, weights
-from sepkit.study import analyses, arms, experiments
+from sepkit.study import arms, cards, evaluation, results, tables
 
 ROOT = Path(__file__).parents[1]
 SITE = Path(os.environ.get("SEPKIT_SITE", ROOT / "_build" / "html"))
@@ -64,44 +64,44 @@ def scores(number: int, mode: str, measure: str = "report") -> dict:
 
 
 def effects(*groups: str) -> Table:
-    found = arms.effects().values()
-    return cells(arms.effects_table([e for e in found if arms.ARMS[e.arm].group in groups]))
+    found = results.effects().values()
+    return cells(tables.effects_table([e for e in found if arms.ARMS[e.arm].group in groups]))
 
 
 def experiment1() -> list[Table]:
-    published = experiments.published_scores()
+    published = cards.published_scores()
     reported = {published[k]["label"]: published[k] for k in ("paper", "report_experiment1")}
     here = {
         "here, the report's procedure": scores(1, "report"),
         "here, whole song, hop 5": scores(1, "song"),
     }
     by_museval = {
-        "the report's procedure, museval": scores(1, "report", "museval"),
-        "whole song, museval": scores(1, "song", "museval"),
+        "the report's procedure, museval": scores(1, "report", "bsseval"),
+        "whole song, museval": scores(1, "song", "bsseval"),
     }
-    return [cells(experiments.markdown_table(rows)) for rows in (reported | here, by_museval)]
+    return [cells(tables.scores_table(rows)) for rows in (reported | here, by_museval)]
 
 
 def experiment2() -> list[Table]:
-    published = experiments.published_scores()
+    published = cards.published_scores()
     rows = {published["paper"]["label"]: published["paper"]}
     for number in (1, 2):
         reported = published[f"report_experiment{number}"]
         rows[reported["label"]] = reported
         rows[f"{number}, here, the report's procedure"] = scores(number, "report")
         rows[f"{number}, here, whole song"] = scores(number, "song")
-    return [cells(experiments.markdown_table(rows))]
+    return [cells(tables.scores_table(rows))]
 
 
 def causes() -> list[Table]:
     ways = [
         [name, *means(scored["report"])]
-        for name, scored in analyses.read_analysis("resyntheses").items()
+        for name, scored in results.read_analysis("resyntheses").items()
     ]
     measured = [
         [measure, split.title(), metric]
         + [f"{value:.1f}".replace("-", "−") for value in scored["mean"][metric]]
-        for measure, by_split in analyses.read_analysis("comparison").items()
+        for measure, by_split in results.read_analysis("comparison").items()
         for split, scored in by_split.items()
         for metric in metrics.METRICS
     ]
@@ -130,16 +130,15 @@ def experiment3() -> list[Table]:
         for mode, label in labels.items()
     }
     by_museval = {
-        f"Experiment {number}, whole song, museval": scores(number, "song", "museval")
+        f"Experiment {number}, whole song, museval": scores(number, "song", "bsseval")
         for number in (1, 2, 3)
     }
-    tables = [cells(experiments.markdown_table(rows)) for rows in (ours, by_museval)]
+    shown = [cells(tables.scores_table(rows)) for rows in (ours, by_museval)]
     taken = ("adam", "base3", "remix", "remix-tilt", "remix-speeds", "relative")
-    for arms in ((*taken, "experiment3-chosen"), ("effects", "band", "speeds-alone", "balanced")):
-        found = arms.effects()
-        compared = [found[arm] for arm in arms if arm in found]
-        tables.append(cells(arms.effects_table(compared)))
-    return tables
+    found = results.effects()
+    for names in ((*taken, "experiment3-chosen"), ("effects", "band", "speeds-alone", "balanced")):
+        shown.append(cells(tables.effects_table([found[name] for name in names if name in found])))
+    return shown
 
 
 CHAPTERS = {
@@ -168,7 +167,7 @@ def test_the_tables_of_a_chapter_are_what_cards_and_results_say(name):
 def test_the_means_of_cards_are_those_of_their_songs():
     for number in (1, 2, 3):
         card = weights.read_card(f"experiment{number}")
-        for mode in experiments.MODES:
+        for mode in evaluation.MODES:
             scored = card["scores"][mode]
             for metric in metrics.METRICS:
                 values = np.array(

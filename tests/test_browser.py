@@ -571,7 +571,7 @@ def test_the_song_table_sorts_and_filters(page, tmp_path, monkeypatch):
     assert status.inner_text() == "1 of 4 songs"
 
 
-def assert_shows(stepper, folder, hop, window):
+def assert_shows(explorer, folder, hop, window):
     """Check picture, text and sound of a setting, by what is in their files."""
     image, audio = explorer.locator("img"), explorer.locator("audio")
     wait_for(explorer.page, lambda: image.evaluate("e => e.complete && e.naturalWidth > 0"))
@@ -589,7 +589,7 @@ def assert_shows(stepper, folder, hop, window):
     np.testing.assert_allclose(heard, noise(100 + hop), rtol=0, atol=1e-4)
 
 
-def slider(stepper, name):
+def slider(explorer, name):
     return explorer.get_by_role("slider", name=name, exact=True)
 
 

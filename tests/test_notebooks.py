@@ -2,7 +2,7 @@
 
 That is what Colab and Binder give. ``make notebooks`` runs this where sepkit is installed from its
 wheel, at the oldest versions that it admits. With ``SEPKIT_EXECUTED=DIR``, the executed notebooks
-stay there, with what a site without songs shows (`SEPKIT_PLAYER_DIRECTORY` says where its sounds go).
+stay there, as a site without songs shows them; ``SEPKIT_PLAYER_DIRECTORY`` holds its sounds.
 """
 
 import os

@@ -64,7 +64,7 @@ def song_rows(scored: Mapping) -> list[dict[str, str | float]]:
 
 
 def box_dots(scored: Mapping, *, page: str = "") -> HTML:
-    """Name the songs that `sepkit.notebook.plotting.scores` draws as dots, with a link to the row of each.
+    """List the songs that `sepkit.notebook.plotting.scores` draws as dots, linked to their rows.
 
     Parameters
     ----------

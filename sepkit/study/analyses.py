@@ -241,7 +241,7 @@ def run_comparison(
 
 
 def run_known_songs(*, output: str | Path = "book/results") -> Path:
-    """Score Experiment 3 on the validation songs, which it was trained on, unless there is a result.
+    """Score Experiment 3 on the validation songs, on which it was trained, unless done already.
 
     The arm ``experiment3-chosen`` was trained in the same way without these ten songs: the
     difference is the advantage of songs heard in training.

@@ -22,7 +22,7 @@ MEASURES = ("report", "bsseval")
 """The report's one-tap metrics by channel; BSS Eval 4, medians over windows of one second."""
 
 Separator = Callable[[np.ndarray, int], np.ndarray]
-"""From true sources (4, n_samples, n_channels) and their rate to estimates, which may be shorter."""
+"""From true sources (4, n_samples, n_channels) and their rate to estimates, maybe shorter."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def museval_scores(references: np.ndarray, estimates: np.ndarray, rate: int) -> 
 
     Parameters
     ----------
-    references, estimates, rate
+    references, estimates, rate : ndarray, ndarray, int
         As for `sepkit.metrics.bss_eval_scores`.
 
     Returns
@@ -282,7 +282,7 @@ def score_songs(
     ----------
     tracks : iterable of Track
         The songs.
-    separators, channels, measures
+    separators, channels, measures : dict, int, sequence of str
         As for `score_song`.
     n_jobs : int
         Processes, as joblib counts them; -1 for one per core.

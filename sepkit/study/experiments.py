@@ -203,16 +203,11 @@ def _train(
         seed=seed,
         layer=objectives.TIES[experiment.tie],
     )
-    loss = objectives.LOSSES[experiment.loss]
-    if experiment.loss in ("report", "complete"):
-        terms = {"alpha": experiment.alpha, "beta": experiment.beta, "gamma": experiment.gamma}
-        loss = partial(loss, **terms)
-    objective = objectives.OBJECTIVES[experiment.objective]
     history = training.fit(
         network,
         make_batches(experiment, open_store(experiment, tracks), seed=seed),
-        optimizer=_optimizer(experiment),
-        objective=objective(loss, transform=experiment.transform),
+        optimizer=make_optimizer(experiment),
+        objective=make_objective(experiment),
         checkpoint=checkpoint,
         recipe={"experiment": asdict(experiment), "seed": seed},
     )
@@ -304,7 +299,19 @@ def make_batches(
     return batches.BlockBatches(store, schedule, step=step, **options)
 
 
-def _optimizer(experiment: Experiment) -> Any:
+def make_objective(experiment: Experiment) -> Any:
+    """Return what an experiment minimises, a `sepkit.training.Objective`."""
+    from sepkit.study import objectives
+
+    loss = objectives.LOSSES[experiment.loss]
+    if experiment.loss in ("report", "complete"):
+        terms = {"alpha": experiment.alpha, "beta": experiment.beta, "gamma": experiment.gamma}
+        loss = partial(loss, **terms)
+    return objectives.OBJECTIVES[experiment.objective](loss, transform=experiment.transform)
+
+
+def make_optimizer(experiment: Experiment) -> Any:
+    """Return the Keras optimiser of an experiment."""
     import keras
 
     options: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """Losses, objectives and tied weights of Experiment 3 and of the arms.
 
-A loss compares true and estimated sources. An objective maps a model and true sources ``(batch, 4, 7168, channels)`` to a scalar; it is made
-by a function of a loss and an STFT, listed in `OBJECTIVES`.
+A loss compares true and estimated sources. An objective maps a model and true sources
+``(batch, 4, 7168, channels)`` to a scalar; functions of a loss and an STFT make it (`OBJECTIVES`).
 """
 
 from __future__ import annotations
@@ -249,14 +249,14 @@ def _scaled_spectra(targets: tf.Tensor, transform: Transform) -> tf.Tensor:
 
 
 def _mixture_masks(model: keras.Model, targets: tf.Tensor, transform: Transform) -> tf.Tensor:
-    """Return the model\'s masks for the sum of the true sources."""
+    """Return the model's masks for the sum of the true sources."""
     mixture = tf.transpose(tf.reduce_sum(targets, axis=1), (0, 2, 1))
     spectrum = stft_segments(mixture, transform)
     return model(tf.transpose(tf.abs(spectrum), (0, 2, 3, 1)), training=True)
 
 
 class TiedDecoders(MaskNetwork):
-    """Deconvolutions that share the kernels of the encoder's convolutions, as in the published code."""
+    """Deconvolutions that share the encoder's kernels, as in the published code."""
 
     untrained = ("vertical_deconvolution/kernel", "horizontal_deconvolution/kernel")
 
