@@ -1,7 +1,7 @@
-"""A figure and a sound that follow sliders: with a kernel, and as precomputed steps in a page.
+"""A figure and a sound controlled by sliders: by a kernel, or as precomputed steps in a page.
 
-The static form is a custom element, ``<step-explorer>``, written here and brought to life by
-``static/stepper.js``: its pictures and sounds are files of the site.
+The static form is a custom element, ``<step-explorer>``, of ``static/stepper.js``; its pictures and
+sounds are files of the site.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from sepkit.notebook import media
 from sepkit.notebook.plotting import with_fallback
 
 MOST_STEPS = 24
-"""Steps that a page carries for one figure."""
+"""Most steps of one figure in a page."""
 
 DPI = 110
-"""Resolution of a step's picture [dots an inch of the figure]."""
+"""Resolution of the pictures [dots per inch]."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one setting of the controls shows.
+    """Picture and sound of one setting of the controls.
 
     Attributes
     ----------
     figure : Figure
-        The picture; `explore` closes it.
+        The picture, closed by `explore`.
     alt : str
-        What the picture shows at this setting, for who cannot see it.
+        Description of the picture, for readers who cannot see it.
     sound : ndarray of shape (n_samples, n_channels), float, optional
-        What is heard.
+        The sound.
     rate : int
-        Samples a second of the sound [Hz].
+        Sample rate of the sound [Hz].
     """
 
     figure: Figure
@@ -69,43 +69,43 @@ def explore(
     licence: str | None = None,
     licence_link: str | None = None,
 ):
-    """Let the reader choose the arguments of a function that draws and sounds.
+    """Let the reader choose the arguments of a function that draws a figure and makes a sound.
 
     Parameters
     ----------
     step : callable
-        Takes one positional argument a control, gives a `Step`.
+        Takes one positional argument per control and returns a `Step`.
     controls : mapping of str to sequence
-        Name of a control, as shown (``"hop [frames]"``), to its values, numbers or text. The
-        settings are all their combinations, 24 at most.
+        Label of a control (``"hop [frames]"``) to its values, numbers or text. The settings are all
+        combinations, at most 24.
     start : mapping of str to value, optional
-        Where controls stand at first; the first value of those that it leaves out.
+        Initial values of controls; the first value by default.
     title : str
-        Heading; it also names the controls to a screen reader.
+        Heading, also for screen readers.
     licence : str, optional
-        Line shown with the sound: artist, title, licence. Needed in a page of a site.
+        Line below the sound: artist, title, licence. Required in a page of a site.
     licence_link : str, optional
-        Where the licence can be read (http or https).
+        Address of the licence (http or https).
 
     Returns
     -------
     object
-        To be the last line of a cell. While a site is built (``SEPKIT_PLAYER_DIRECTORY`` names
-        its folder), all steps under HTML sliders; else sliders that call ``step`` where a kernel
-        runs, with the start alone for a saved notebook that is opened without one.
+        The last expression of a cell shows it. While a site is built (``SEPKIT_PLAYER_DIRECTORY``
+        names its folder), all steps under HTML sliders; else sliders that call ``step`` in a
+        kernel, with the initial step alone in a saved notebook.
 
     Raises
     ------
     AudioError
         When a sound holds NaN or infinite samples, or a file cannot be written.
     ParameterError
-        When there is no control or a control without values, more than 24 steps, a start that is
-        not among the values, what ``step`` gives is no `Step`, or a site's page has no licence.
+        When there is no control, one without values, more than 24 steps, an initial value that
+        is not among the values, a result that is no `Step`, or a site's page without a licence.
 
     Notes
     -----
-    Where a sound exceeds full scale, the sounds of all steps are lowered by one gain, so that
-    their levels stay comparable; with a kernel, which knows one step at a time, that step's.
+    If a sound exceeds full scale, one gain lowers the sounds of all steps; with a kernel, which
+    computes one step at a time, that step's alone.
     """
     firsts = {name: values[0] for name, values in controls.items() if len(values)}
     start = {**firsts, **(start or {})}
@@ -194,7 +194,7 @@ class _Shown:
 
 
 def _picture(figure: Figure) -> tuple[bytes, tuple[int, int]]:
-    """Give the smaller of a WebP without loss, for lines, and one with, for spectrograms."""
+    """Return the smaller of a lossless WebP, for lines, and a lossy one, for spectrograms."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
     plt.close(figure)

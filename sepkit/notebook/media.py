@@ -1,4 +1,4 @@
-"""Sound and pictures as a page has them: files of a site, or inside of a notebook's output."""
+"""Sounds and pictures of a page: files of a site, or embedded in a notebook's output."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import io
 import os
 import struct
 from html import escape
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -17,39 +18,28 @@ from sepkit.errors import AudioError, ParameterError
 from sepkit.files import atomic_write
 
 SITE_DIRECTORY = "SEPKIT_PLAYER_DIRECTORY"
-"""Environment variable: the folder that a site serves as ``_static/audio``, while it is built."""
+"""Environment variable that names a site's folder ``_static/audio`` while the site is built."""
+
+COLOURS = {
+    "bass": "#0072b2",
+    "drums": "#d55e00",
+    "other": "#009e73",
+    "vocals": "#cc79a7",
+    "mixture": "#7f7f7f",
+}
+"""One colour per source, distinct for colour-blind readers too (palette of Okabe and Ito)."""
 
 
 def site_directory() -> Path | None:
-    """Tell the folder of the site that is being built, if one is.
-
-    Returns
-    -------
-    Path or None
-        What the environment names in ``SEPKIT_PLAYER_DIRECTORY``.
-    """
+    """Return the site's folder for sounds and pictures while a site is built, else None."""
     named = os.environ.get(SITE_DIRECTORY)
     return Path(named) if named else None
 
 
 def check_sound(name: str, audio: np.ndarray, rate: int) -> None:
-    """Refuse what no browser plays.
+    """Raise an error if a browser cannot play `audio` (n_samples, n_channels) at `rate` [Hz].
 
-    Parameters
-    ----------
-    name : str
-        What the error calls it.
-    audio : ndarray of shape (n_samples, n_channels), float
-        The sound.
-    rate : int
-        Its rate [Hz].
-
-    Raises
-    ------
-    AudioError
-        When samples are NaN or infinite.
-    ParameterError
-        When shape, type or rate do not fit.
+    The error, a `ParameterError` or an `AudioError`, calls the sound by `name`.
     """
     if not 3000 <= rate <= 192_000:
         raise ParameterError(f"rate={rate}: browsers play 3000 to 192000 Hz; resample the sound")
@@ -65,11 +55,11 @@ def check_sound(name: str, audio: np.ndarray, rate: int) -> None:
     if len(audio) == 0:
         raise ParameterError(f"{name}: holds no samples; give a sound of some length")
     if not np.isfinite(audio).all():
-        raise AudioError(f"{name}: holds NaN or infinite samples; look where they arose")
+        raise AudioError(f"{name}: holds NaN or infinite samples; check where they come from")
 
 
 class _FrameLog(io.BytesIO):
-    """A file in memory that notes where FLAC frames start: the encoder writes each in one go."""
+    """A file in memory that records where FLAC frames start: the encoder writes each at once."""
 
     def __init__(self):
         super().__init__()
@@ -82,28 +72,16 @@ class _FrameLog(io.BytesIO):
 
 
 def flac(audio: np.ndarray, rate: int) -> bytes:
-    """Encode as 16-bit FLAC with a seek table (RFC 9639, section 8.5).
+    """Encode audio (n_samples, n_channels) as 16-bit FLAC with a seek table (RFC 9639, 8.5).
 
-    libsndfile writes no such table, and without one Chromium's media elements, which play a page
-    that was opened from disk, now and then fail to seek.
-
-    Parameters
-    ----------
-    audio : ndarray of shape (n_samples, n_channels), float
-        The sound; what exceeds full scale is clipped.
-    rate : int
-        Its rate [Hz].
-
-    Returns
-    -------
-    bytes
-        The file.
+    Samples beyond full scale are clipped. libsndfile writes no seek table; without one, Chromium's
+    media elements sometimes fail to seek in a page opened from disk.
     """
     samples = np.clip(np.round(audio * 2.0**15), -(2**15), 2**15 - 1).astype(np.int16)
     file = _FrameLog()
     soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
     content = file.getvalue()
-    # "fLaC", then the stream's properties: 4 bytes of header and 34, a frame's length first.
+    # "fLaC", then the stream's properties: a header of 4 bytes and 34 bytes, frame length first.
     properties, rest = bytearray(content[:42]), content[42:]
     (length,) = struct.unpack(">H", properties[8:10])
     points = b"".join(
@@ -117,44 +95,15 @@ def flac(audio: np.ndarray, rate: int) -> bytes:
 
 
 def embedded(content: bytes, media_type: str) -> str:
-    """Turn a file into an address that holds it.
-
-    Parameters
-    ----------
-    content : bytes
-        The file.
-    media_type : str
-        Its type, ``audio/flac`` say.
-
-    Returns
-    -------
-    str
-        A ``data:`` address.
-    """
+    """Return a ``data:`` address that holds a file of a media type such as ``audio/flac``."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def saved(content: bytes, media_type: str, directory: Path) -> str:
-    """Write a file of a site, named by its content.
+    """Write a file of a site, named by its content, and return its name.
 
-    Parameters
-    ----------
-    content : bytes
-        The file.
-    media_type : str
-        Its type, ``audio/flac`` say; the second part is its suffix.
-    directory : Path
-        Where to; made when missing.
-
-    Returns
-    -------
-    str
-        The file's name.
-
-    Raises
-    ------
-    AudioError
-        When it cannot be written.
+    The second part of the media type, ``audio/flac`` say, is its suffix. The folder is made if
+    missing; an `AudioError` says why the file cannot be written.
     """
     suffix = media_type.rpartition("/")[2]
     path = directory / f"{hashlib.sha256(content).hexdigest()[:20]}.{suffix}"
@@ -172,21 +121,9 @@ def saved(content: bytes, media_type: str, directory: Path) -> str:
 
 
 def check_licence(title: str, licence: str | None, link: str | None) -> None:
-    """Refuse sound of which a page would not say whose it is.
+    """Raise a `ParameterError` if a site's page would play sound without naming its licence.
 
-    Parameters
-    ----------
-    title : str
-        What the error calls it.
-    licence : str or None
-        Line shown with the sound; needed in a page of a site.
-    link : str or None
-        Where the licence can be read.
-
-    Raises
-    ------
-    ParameterError
-        When the line is missing, or the link is not http or https.
+    The licence is a line of text, the link to it an http or https address or empty.
     """
     if link and not link.startswith(("https://", "http://")):
         raise ParameterError(f"licence_link={link!r}: not a web address; give https://...")
@@ -197,22 +134,7 @@ def check_licence(title: str, licence: str | None, link: str | None) -> None:
 
 
 def foot(licence: str | None, link: str | None, gain: float) -> str:
-    """Say whose sound it is, and by how much its level was lowered.
-
-    Parameters
-    ----------
-    licence : str or None
-        Artist, title, licence.
-    link : str or None
-        Where the licence can be read.
-    gain : float
-        By what all sounds were multiplied.
-
-    Returns
-    -------
-    str
-        HTML; empty when there is nothing to say.
-    """
+    """Return HTML that names the licence and says by how much `gain` lowers all sounds."""
     lines = ""
     if licence:
         text = escape(licence)
@@ -225,3 +147,14 @@ def foot(licence: str | None, link: str | None, gain: float) -> str:
             "so that none clips.</p>"
         )
     return f'<div class="stem-foot">{lines}</div>' if lines else ""
+
+
+def script_and_style(name: str) -> str:
+    """Return the script and style of a custom element, for a notebook's output.
+
+    A site links to them instead: they are files of the package, ``static/NAME.js`` and ``.css``.
+    """
+    static = resources.files("sepkit.notebook") / "static"
+    script = (static / f"{name}.js").read_text(encoding="utf-8")
+    style = (static / f"{name}.css").read_text(encoding="utf-8")
+    return f"<style>{style}</style><script>{script}</script>"

@@ -1,8 +1,8 @@
-"""A stem player: every track of a song on one clock, in a notebook or in a built page.
+"""A stem player: all tracks of a song on one clock, in a notebook or in a built page.
 
-The HTML is a custom element, ``<stem-player>``, whose waveforms and controls are written here and
-brought to life by ``static/stem_player.js``. A notebook's output carries all it needs (script,
-style, sound); a page of a site links to files instead.
+The HTML is a custom element, ``<stem-player>``: waveforms and controls are written here, and
+``static/stem_player.js`` makes them work. A notebook's output embeds script, style and sound; a
+page of a site links to files.
 """
 
 from __future__ import annotations
@@ -13,43 +13,43 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
-from importlib import resources
 
 import numpy as np
 
-from sepkit.errors import AudioError, ParameterError
+from sepkit.errors import AudioError, ParameterError, import_optional
 from sepkit.notebook import media
+from sepkit.tracks import SOURCES
 
 LARGEST_OUTPUT = 48 * 2**20
-"""Bytes of sound that a notebook's output may carry: a minute of nine stereo tracks."""
+"""Bytes of sound that a notebook's output may hold: a minute of nine stereo tracks."""
 
 WAVEFORM_COLUMNS = 180
-"""Bars a waveform."""
+"""Bars per waveform."""
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a63d2", "#5b7f95")
-"""Colours of labels, in order of appearance: stems in `SOURCES` order have those of figures."""
+_COLOURS = [*map(media.COLOURS.get, SOURCES), "#8a63d2", "#5b7f95"]
+"""Colours of labels, in order of appearance; sources have those of the figures."""
 
 SPECTROGRAM_SHAPE = (96, 480)
-"""Height and width of a spectrogram's picture, in pixels."""
+"""Height and width of a spectrogram [pixels]."""
 
 
 @dataclass(frozen=True, repr=False)
 class StemPlayer:
-    """What a notebook shows: made by `stem_player`.
+    """The result of `stem_player`, which a notebook displays.
 
     Attributes
     ----------
     title : str
         Name of the song.
     html : str
-        The player, whole.
+        The player.
     """
 
     title: str
     html: str
 
     def __repr__(self) -> str:
-        """Name the song."""
+        """Return the title."""
         return f"StemPlayer({self.title!r})"
 
     def _repr_html_(self) -> str:
@@ -76,52 +76,51 @@ def stem_player(
     licence_link: str | None = None,
     spectrogram: bool = False,
 ) -> StemPlayer:
-    """Make a player of tracks that sound together, to the sample.
+    """Make a player of tracks in sync to the sample.
 
-    At the start the first group sounds. So a plain dict of stems plays as their mix, and of
-    ``{"Mixture": ..., "Estimates": {...}, "True stems": {...}}`` only the mixture is heard until
-    the listener chooses a stem. A click on a label switches to that track alone at the same point
-    in time, a click on a group's heading to the group. Equal labels have equal colours.
+    It starts with the first group: a plain dict of stems plays as their mix, and of ``{"Mixture":
+    ..., "Estimates": {...}, "True stems": {...}}`` only the mixture is heard until the listener
+    chooses a stem. A click on a label switches to that track alone without a break, a click on a
+    heading to its group. Equal labels have equal colours.
 
     Parameters
     ----------
     tracks : mapping of str to array or to mapping of str to array
-        Label -> audio, float of shape (n_samples, n_channels) at full scale 1.0; or heading ->
-        a group of such labels (``Track.stems`` or what `sepkit.separate` returns). All of one
-        length; one to eight channels.
+        Label to audio, float of shape (n_samples, n_channels) with full scale at 1.0; or heading
+        to a group of such labels (``Track.stems``, or the result of `sepkit.separate`). All have
+        one length; one to eight channels.
     rate : int
-        Samples a second of all of them [Hz].
+        Sample rate of all tracks [Hz].
     title : str
-        Name of the song; it also names the player to a screen reader.
+        Name of the song, also for screen readers.
     licence : str, optional
-        Line shown with the player: artist, title, licence. Needed in a page of a site.
+        Line below the player: artist, title, licence. Required in a page of a site.
     licence_link : str, optional
-        Where the licence can be read (http or https).
+        Address of the licence (http or https).
     spectrogram : bool
-        Whether the rows show spectrograms (40 Hz to 16 kHz on a logarithmic axis, 80 dB below
-        the loudest bin of all tracks), which a button changes for waveforms.
+        Show spectrograms (40 Hz to 16 kHz on a logarithmic axis, 80 dB below the loudest bin of
+        all tracks); a button switches to waveforms.
 
     Returns
     -------
     StemPlayer
-        To be the last line of a cell.
+        The last expression of a cell shows it.
 
     Raises
     ------
     AudioError
-        When samples are NaN or infinite, the sound is too long for a notebook's output, or its
-        files cannot be written.
+        When samples are NaN or infinite, the sound is too long for a notebook's output, or files
+        cannot be written.
     ParameterError
-        When there is no track, a shape or rate does not fit, or a site's page has no licence.
+        When there is no track, a shape or rate is unsuitable, or a site's page has no licence.
 
     Notes
     -----
-    Sound is 16-bit FLAC: without loss, without a codec's delay, decoded by all current browsers.
-    Where any sample exceeds full scale, all tracks are lowered by one gain, so that their levels
-    stay comparable, and the player says so.
+    Sound is 16-bit FLAC: lossless, without a codec's delay, decoded by all current browsers. If any
+    sample exceeds full scale, one gain lowers all tracks, and the player says so.
 
-    When the environment names a folder in ``SEPKIT_PLAYER_DIRECTORY``, sound goes there as files
-    named by their content, and the HTML links to them (script and style are the site's).
+    If the environment variable ``SEPKIT_PLAYER_DIRECTORY`` names a folder, sound is written there
+    as files named by their content, and the HTML links to them.
 
     Examples
     --------
@@ -153,7 +152,7 @@ def stem_player(
         title=title,
         foot=media.foot(licence, licence_link, gain),
     )
-    return StemPlayer(title, html if directory else html + _script_and_style())
+    return StemPlayer(title, html if directory else html + media.script_and_style("stem_player"))
 
 
 def _rows(tracks: Mapping[str, np.ndarray | Mapping[str, np.ndarray]]) -> Iterator[_Row]:
@@ -181,8 +180,8 @@ def _check(rows: list[_Row], rate: int) -> None:
 
 def _spectrograms(rows: list[_Row], rate: int) -> Iterator[bytes]:
     """Draw each row's spectrogram as PNG, all on one scale of decibels."""
-    from matplotlib import colormaps, image
-
+    colormaps = import_optional("matplotlib", "notebook").colormaps
+    image = import_optional("matplotlib.image", "notebook")
     levels = [_log_spectrogram(row.audio.mean(1), rate) for row in rows]
     loudest = max(float(level.max()) for level in levels)
     for level in levels:
@@ -193,17 +192,17 @@ def _spectrograms(rows: list[_Row], rate: int) -> Iterator[bytes]:
 
 
 def _log_spectrogram(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Give levels [dB] on a logarithmic axis of frequency, lowest first."""
+    """Return levels [dB] on a logarithmic frequency axis, lowest first."""
     height, width = SPECTROGRAM_SHAPE
-    # Longer than the network's frame: below 100 Hz its bins are further apart than notes.
+    # Longer than the network's frames, whose bins are further apart than notes below 100 Hz.
     frame = 4096
     padded = np.pad(samples, frame // 2)
     starts = np.linspace(0, len(padded) - frame, width).astype(int)
     frames = padded[starts[:, None] + np.arange(frame)] * np.hanning(frame)
     power = np.abs(np.fft.rfft(frames)) ** 2
     edges = np.geomspace(40, min(16_000, rate / 2), height + 1) * frame / rate
-    # A picture's row holds less than a bin at the bottom and many at the top: the integral of
-    # power up to each edge serves both.
+    # A row of the picture covers less than a bin at the bottom and many at the top; the integral
+    # of power up to each edge serves for both.
     integral = np.pad(np.cumsum(power, axis=1), [(0, 0), (1, 0)])
     below = np.floor(edges + 0.5).astype(int).clip(0, power.shape[1] - 1)
     part = edges + 0.5 - below
@@ -212,12 +211,12 @@ def _log_spectrogram(samples: np.ndarray, rate: int) -> np.ndarray:
 
 
 def _waveform(audio: np.ndarray, scale: float) -> str:
-    """Draw one bar a column, from the lowest to the highest sample in it."""
+    """Draw one bar per column, from its lowest to its highest sample."""
     starts = np.linspace(0, len(audio), min(WAVEFORM_COLUMNS, len(audio)), endpoint=False)
     starts = starts.astype(int)
     top = np.maximum.reduceat(audio.max(1), starts) * scale
     bottom = np.minimum.reduceat(audio.min(1), starts) * scale
-    # One unit more on both sides, so that silence is a line and not nothing.
+    # One unit more on both sides, so that silence shows as a line.
     bars = "".join(
         f"M{column}.5 {49 - 49 * high:.0f}V{51 - 49 * low:.0f}"
         for column, (high, low) in enumerate(zip(top, bottom, strict=True))
@@ -248,11 +247,11 @@ def _page(
     for index, row in enumerate(rows):
         groups.setdefault(row.group, []).append(index)
     opening = groups[rows[0].group]
-    # A track that is a group by itself, the mixture say, keeps the colour of text; stems under a
-    # heading have their own colours whatever stands above them.
+    # A track outside any group, such as the mixture, keeps the colour of text; stems under a
+    # heading have the same colours whatever comes before them.
     headed_first = sorted(rows, key=lambda row: not row.group)
     labels = dict.fromkeys(row.label for row in headed_first if len(groups[row.group]) > 1)
-    colours = dict(zip(labels, itertools.cycle(COLOURS)))
+    colours = dict(zip(labels, itertools.cycle(_COLOURS)))
     content = ""
     for heading, indices in groups.items():
         content += _group_start(heading, pressed=indices == opening)
@@ -327,10 +326,3 @@ def _track(
 
 def _truth(value: bool) -> str:
     return "true" if value else "false"
-
-
-def _script_and_style() -> str:
-    static = resources.files("sepkit.notebook") / "static"
-    script = (static / "stem_player.js").read_text(encoding="utf-8")
-    style = (static / "stem_player.css").read_text(encoding="utf-8")
-    return f"<style>{style}</style><script>{script}</script>"

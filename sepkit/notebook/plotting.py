@@ -1,6 +1,7 @@
-"""Pictures of the book: waveforms, spectrograms, masks, filters, scores.
+"""Figures of the book: waveforms, spectrograms, masks, filters, scores.
 
-Each function draws on axes it is given, or on new ones, and returns them.
+Functions with an argument `ax` draw on it, or on new axes, and return them; the others return the
+figure.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import librosa
 import matplotlib.pyplot as plt
 import numpy as np
 from ipywidgets import Widget
@@ -18,16 +18,8 @@ from matplotlib.figure import Figure
 
 from sepkit.datasets import RATE, SOURCES
 from sepkit.metrics import METRICS
+from sepkit.notebook.media import COLOURS as COLOURS
 from sepkit.stft import EDGE_LENGTH, FRAME_LENGTH, HOP_LENGTH
-
-COLOURS = {
-    "mixture": "#7f7f7f",
-    "bass": "#0072b2",
-    "drums": "#d55e00",
-    "other": "#009e73",
-    "vocals": "#cc79a7",
-}
-"""One colour a source, told apart by colour-blind readers too (Okabe and Ito's palette)."""
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -35,24 +27,7 @@ _WIDGET = "application/vnd.jupyter.widget-view+json"
 def waveform(
     audio: np.ndarray, rate: int = RATE, *, ax: Axes | None = None, colour: str = "#0072b2"
 ) -> Axes:
-    """Draw a sound's waveform, channels averaged.
-
-    Parameters
-    ----------
-    audio : ndarray of shape (n_samples, n_channels), float32
-        The sound.
-    rate : int
-        Its rate [Hz].
-    ax : Axes, optional
-        Where to.
-    colour : str
-        Line colour.
-
-    Returns
-    -------
-    Axes
-        With time in seconds.
-    """
+    """Plot a waveform (n_samples, n_channels), channels averaged, over time in seconds."""
     ax = ax or plt.subplots(figsize=(8, 2), layout="constrained")[1]
     time = np.arange(len(audio)) / rate
     ax.plot(time, audio.mean(axis=1), color=colour, linewidth=0.6)
@@ -68,30 +43,17 @@ def spectrogram(
     reference: float | None = None,
     dynamic: float = 80.0,
 ) -> Axes:
-    """Draw a magnitude spectrogram in decibels, channels averaged, frequency logarithmic.
+    """Plot a magnitude spectrogram in decibels on a logarithmic frequency axis, channels averaged.
 
-    Parameters
-    ----------
-    spectrum : ndarray of shape (n_frames, 513, n_channels)
-        Complex spectrum or magnitudes.
-    ax : Axes, optional
-        Where to.
-    highest : float
-        Highest frequency drawn [Hz].
-    reference : float, optional
-        Magnitude of 0 dB; the spectrum's peak by default.
-    dynamic : float
-        Range of levels drawn [dB].
-
-    Returns
-    -------
-    Axes
-        With a colour bar.
+    `spectrum` is complex or magnitudes, (n_frames, 513, n_channels); `highest` is the highest
+    frequency [Hz], `reference` the magnitude at 0 dB (the peak by default), `dynamic` the range of
+    levels [dB].
     """
     ax = ax or plt.subplots(figsize=(8, 3), layout="constrained")[1]
     magnitudes = np.abs(spectrum).mean(axis=2).T
     peak = float(magnitudes.max(initial=0.0)) or 1.0
-    levels = librosa.amplitude_to_db(magnitudes, ref=reference or peak, top_db=None)
+    # No lower than 100 dB below full scale, as the logarithm of silence.
+    levels = 20 * np.log10(np.maximum(magnitudes, 1e-5) / max(reference or peak, 1e-5))
     image = _image(ax, levels, highest, vmin=-dynamic, vmax=0.0, cmap="magma")
     ax.figure.colorbar(image, ax=ax, label="level [dB]", pad=0.01)
     return ax
@@ -100,23 +62,9 @@ def spectrogram(
 def mask(
     values: np.ndarray, *, ax: Axes | None = None, highest: float = 16000.0, title: str = ""
 ) -> Axes:
-    """Draw a mask, channels averaged: black lets nothing through, yellow everything.
+    """Plot the mask of one source (n_frames, 513, n_channels), channels averaged.
 
-    Parameters
-    ----------
-    values : ndarray of shape (n_frames, 513, n_channels), float32
-        The mask of one source, 0 to 1.
-    ax : Axes, optional
-        Where to.
-    highest : float
-        Highest frequency drawn [Hz].
-    title : str
-        Title.
-
-    Returns
-    -------
-    Axes
-        With a colour bar.
+    Black is 0, yellow is 1; `highest` is the highest frequency [Hz].
     """
     ax = ax or plt.subplots(figsize=(8, 3), layout="constrained")[1]
     image = _image(ax, values.mean(axis=2).T, highest, vmin=0.0, vmax=1.0, cmap="inferno")
@@ -126,21 +74,9 @@ def mask(
 
 
 def timbre_filters(kernel: np.ndarray, *, ax: Axes | None = None, highest: float = 16000.0) -> Axes:
-    """Draw the filters of a vertical convolution side by side, each scaled to its own peak.
+    """Plot filters (513, n_channels, n_filters) of a vertical convolution, scaled to their peaks.
 
-    Parameters
-    ----------
-    kernel : ndarray of shape (513, n_channels, n_filters), float32
-        Filters, in the order in which they are drawn; channels are averaged.
-    ax : Axes, optional
-        Where to.
-    highest : float
-        Highest frequency drawn [Hz].
-
-    Returns
-    -------
-    Axes
-        Red where a filter counts a bin for, blue where against; with a colour bar.
+    Red is a positive weight, blue a negative one; `highest` is the highest frequency [Hz].
     """
     ax = ax or plt.subplots(figsize=(8, 3), layout="constrained")[1]
     weights = kernel.mean(axis=1)
@@ -184,20 +120,7 @@ def _logarithmic_frequency(ax: Axes, highest: float) -> None:
 
 
 def source_masks(masks: np.ndarray, *, highest: float = 16000.0) -> Figure:
-    """Draw the four masks of a song side by side.
-
-    Parameters
-    ----------
-    masks : ndarray of shape (4, n_frames, 513, n_channels), float32
-        Masks in the order of `SOURCES`.
-    highest : float
-        Highest frequency drawn [Hz].
-
-    Returns
-    -------
-    Figure
-        Two by two.
-    """
+    """Plot the masks (4, n_frames, 513, n_channels) of a song, two by two."""
     figure, axes = plt.subplots(
         2, 2, figsize=(9, 6), sharex=True, sharey=True, layout="constrained"
     )
@@ -209,20 +132,11 @@ def source_masks(masks: np.ndarray, *, highest: float = 16000.0) -> Figure:
 
 
 def scores(evaluations: Mapping[str, Mapping], *, measure: str = "report") -> Figure:
-    """Draw the scores of songs as boxes, SDR, SIR and SAR side by side.
+    """Plot the scores of songs as boxes, SDR, SIR and SAR side by side.
 
-    Parameters
-    ----------
-    evaluations : dict of str to dict
-        Label to scores in the form of the cards (``card["scores"][mode]``).
-    measure : {"report", "museval"}
-        Whose scores.
-
-    Returns
-    -------
-    Figure
-        A box a source and label: quartiles, whiskers to 1.5 times their distance, a dot a song
-        beyond, the mean as a diamond.
+    `evaluations` maps labels to scores in the form of the cards (``card["scores"][mode]``). A box
+    per source and label: quartiles, whiskers of at most 1.5 times their distance, a dot for each
+    song beyond, the mean as a diamond.
     """
     figure, axes = plt.subplots(1, 3, figsize=(10, 4), layout="constrained")
     width = 0.8 / len(evaluations)
@@ -253,23 +167,9 @@ def scores(evaluations: Mapping[str, Mapping], *, measure: str = "report") -> Fi
 def song_scores(
     scored: Mapping, metric: str, source: str, *, measure: str = "report"
 ) -> Sequence[float]:
-    """Take one metric of one source out of a card's scores.
+    """Return one metric of one source from a card's scores, ``card["scores"][mode]``.
 
-    Parameters
-    ----------
-    scored : dict
-        ``card["scores"][mode]``.
-    metric : {"SDR", "SIR", "SAR"}
-        Which.
-    source : str
-        Which.
-    measure : {"report", "museval"}
-        Whose scores.
-
-    Returns
-    -------
-    list of float
-        A value a song and channel [dB], without those that are missing.
+    A value per song and channel [dB], without missing ones.
     """
     index = SOURCES.index(source)
     values = [channel[metric][index] for song in scored["songs"] for channel in song[measure]]
@@ -277,18 +177,10 @@ def song_scores(
 
 
 def gains(changes: Mapping[str, np.ndarray]) -> Figure:
-    """Draw what changes have done to SDR, SIR and SAR, a line a change.
+    """Plot the gains in SDR, SIR and SAR of changes, a line per change.
 
-    Parameters
-    ----------
-    changes : dict of str to ndarray of shape (n_songs, 3, n_sources)
-        Label to the gains of each song [dB].
-
-    Returns
-    -------
-    Figure
-        A pale dot a song, mean over its sources; the mean of the songs as a dark one with its
-        standard error.
+    `changes` maps labels to the gains of songs (n_songs, 3, n_sources) [dB]: a pale dot per song,
+    its mean over sources; a dark one for the mean of the songs, with its standard error.
     """
     figure, axes = plt.subplots(
         1, 3, figsize=(7.4, 0.9 + 0.42 * len(changes)), layout="constrained", sharey=True
@@ -320,18 +212,5 @@ class _WithFallback:
 
 
 def with_fallback(widget: Widget, *, html: str) -> _WithFallback:
-    """Show a widget in a running notebook, and something that lives without it in a page.
-
-    Parameters
-    ----------
-    widget : ipywidgets.Widget
-        The widget.
-    html : str
-        What a static page shows in its place.
-
-    Returns
-    -------
-    object
-        To be the last line of a cell.
-    """
+    """Show a widget in a running notebook, and HTML that needs no kernel in a page."""
     return _WithFallback(widget, html)

@@ -1,7 +1,7 @@
-"""A table of songs and their scores that a reader sorts and filters.
+"""A table of songs and scores that a reader can sort and filter.
 
-The table is a custom element, ``<song-table>``, brought to life by ``static/song_table.js``;
-without the script it is a plain table.
+It is a custom element, ``<song-table>``, of ``static/song_table.js``; without the script it is a
+plain table.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from importlib import resources
 
 import numpy as np
 from IPython.display import HTML
@@ -22,34 +21,15 @@ from sepkit.notebook import media
 
 
 def anchor(name: str) -> str:
-    """Name the place of a song in a page, to link to.
-
-    Parameters
-    ----------
-    name : str
-        Artist and title.
-
-    Returns
-    -------
-    str
-        ``song-`` and the name's letters and digits, lower case, joined by hyphens.
-    """
+    """Return the id of a song's row: ``song-`` and its letters and digits joined by hyphens."""
     return "song-" + "-".join(re.findall(r"[^\W_]+", name.lower()))
 
 
 def song_rows(scored: Mapping) -> list[dict[str, str | float]]:
-    """Lay the scores of a card out as rows for `song_table`.
+    """Convert a card's scores, ``card["scores"][mode]``, to rows for `song_table`.
 
-    Parameters
-    ----------
-    scored : dict
-        ``card["scores"][mode]``.
-
-    Returns
-    -------
-    list of dict
-        Song, genre where MUSDB18's table knows it, and the report's scores of the left channel
-        by metric and source [dB].
+    A row holds the song, its genre if MUSDB18's table has one, and the report's scores of the left
+    channel by metric and source [dB].
     """
     genres = {row["track"]: row["genre"] for row in datasets.musdb_table()}
     return [
@@ -66,17 +46,8 @@ def song_rows(scored: Mapping) -> list[dict[str, str | float]]:
 def box_dots(scored: Mapping, *, page: str = "") -> HTML:
     """List the songs that `sepkit.notebook.plotting.scores` draws as dots, linked to their rows.
 
-    Parameters
-    ----------
-    scored : dict
-        ``card["scores"][mode]``.
-    page : str
-        The page whose table has `anchor` places; the same page by default.
-
-    Returns
-    -------
-    HTML
-        A list with a line for each metric and source that has such songs, the lowest score first.
+    A line per metric and source that has such songs, lowest score first. `scored` is
+    ``card["scores"][mode]``; `page` is the page with the table (the same page by default).
     """
     lines = ""
     for metric in METRICS:
@@ -116,7 +87,7 @@ def song_table(
     anchors: bool = False,
     links: Mapping[str, str] | None = None,
 ) -> HTML:
-    """Lay songs out as a table with a button on every heading and a filter.
+    """Make a table of songs that sorts by any column and filters by text.
 
     Parameters
     ----------
@@ -125,16 +96,16 @@ def song_table(
         heading. Numbers are shown with one decimal and sort as numbers; NaN is shown as a dash
         and comes last.
     caption : str
-        What the table holds.
+        Caption of the table.
     anchors : bool
-        Whether each row can be linked to by its `anchor`; for one table of a page.
+        Give each row its `anchor` as id; for one table per page.
     links : dict of str to str, optional
-        Where names lead, for those that lead somewhere.
+        Addresses of names that are links.
 
     Returns
     -------
     HTML
-        To be the last line of a cell.
+        The last expression of a cell shows it.
 
     Raises
     ------
@@ -157,10 +128,7 @@ def song_table(
     )
     if media.site_directory():
         return HTML(html)
-    static = resources.files("sepkit.notebook") / "static"
-    script = (static / "song_table.js").read_text(encoding="utf-8")
-    style = (static / "song_table.css").read_text(encoding="utf-8")
-    return HTML(f"<style>{style}</style>{html}<script>{script}</script>")
+    return HTML(html + media.script_and_style("song_table"))
 
 
 def _row(song: Mapping[str, str | float], anchors: bool, links: Mapping[str, str]) -> str:

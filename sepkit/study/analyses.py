@@ -50,18 +50,9 @@ def _true_segments(stems: np.ndarray) -> np.ndarray:
 
 
 def resyntheses(model: separation.Model = "experiment1") -> dict[str, Resynthesis]:
-    """List what can be resynthesised, and how.
+    """List what can be resynthesised, and how, with a network of one channel.
 
-    Parameters
-    ----------
-    model : str, Path, dict or keras.Model
-        A network of one channel, as for `sepkit.separate`.
-
-    Returns
-    -------
-    dict of str to callable
-        From true sources (4, n_samples, 1) to estimates of the same shape, by a name that says
-        what is resynthesised and how.
+    By a name that says so, functions from true sources (4, n_samples, 1) to estimates.
     """
     values = separation.resolve_weights(model)
     prepared = network.prepare(values)
@@ -88,20 +79,9 @@ def _as_reported(resynthesis: Resynthesis, references: np.ndarray, rate: int) ->
 def score_resyntheses(
     tracks: Sequence[Track], *, model: separation.Model = "experiment1"
 ) -> dict[str, Evaluation]:
-    """Score all `resyntheses` on the left channel of songs.
+    """Score all `resyntheses` on the left channel of songs, by name.
 
-    Parameters
-    ----------
-    tracks : sequence of Track
-        The songs.
-    model : str, Path, dict or keras.Model
-        A network of one channel.
-
-    Returns
-    -------
-    dict of str to Evaluation
-        By the names of `resyntheses`. The scores cover what the report's procedure keeps of a
-        song, whole batches of 32 segments.
+    The scores cover what the report's procedure keeps of a song, whole batches of 32 segments.
     """
     separators = {name: partial(_as_reported, way) for name, way in resyntheses(model).items()}
     scored = evaluation.score_songs(tracks, separators, measures=("report",))
@@ -109,18 +89,7 @@ def score_resyntheses(
 
 
 def run_resyntheses(*, output: str | Path = "book/results") -> Path:
-    """Score Experiment 1 by all `resyntheses` on the Test songs, unless there is a result.
-
-    Parameters
-    ----------
-    output : str or Path
-        Folder of the results.
-
-    Returns
-    -------
-    Path
-        ``resyntheses.json``.
-    """
+    """Score Experiment 1 by all `resyntheses` on the Test songs, unless there is a result."""
     path = Path(output) / "resyntheses.json"
     if not path.exists():
         scored = score_resyntheses(datasets.dsd100("test"))
@@ -142,25 +111,10 @@ MEASURES = ("one tap", "BSS Eval 3 images", "museval")
 def images_scores(references: np.ndarray, estimates: np.ndarray, rate: int) -> np.ndarray:
     """Compute BSS Eval 3's scores of images by museval, as the campaign of 2016 did: 512 taps.
 
-    Parameters
-    ----------
-    references : ndarray of shape (n_sources, n_samples, n_channels)
-        True sources.
-    estimates : ndarray of shape (n_sources, n_estimated, n_channels)
-        Estimates; the references are cut to their length.
-    rate : int
-        Sample rate [Hz].
-
-    Returns
-    -------
-    ndarray of shape (3, n_sources), float64
-        SDR, SIR, SAR [dB]: means over windows of 30 s, one every 15 s, each with its own filters;
-        for a shorter song, over all of it.
-
-    References
-    ----------
-    Vincent, Gribonval, Févotte (2006), Performance measurement in blind audio source separation;
-    Liutkus et al. (2017), The 2016 Signal Separation Evaluation Campaign.
+    SDR, SIR, SAR (3, n_sources) [dB] of sources (n_sources, n_samples, n_channels): means over
+    windows of 30 s, one every 15 s, each with its own filters; for a shorter song, over all of it.
+    Vincent, Gribonval, Févotte (2006); Liutkus et al. (2017), The 2016 Signal Separation Evaluation
+    Campaign.
     """
     museval = import_optional("museval", "evaluation")
     references = np.asarray(references, np.float64)[:, : estimates.shape[1]]
@@ -173,19 +127,9 @@ def images_scores(references: np.ndarray, estimates: np.ndarray, rate: int) -> n
 
 
 def measure_song(track: Track, model: separation.Model = "experiment1") -> np.ndarray:
-    """Score the same estimates by all `MEASURES`.
+    """Score the estimates of the left channel by all `MEASURES`: (3, 3, 4) [dB].
 
-    Parameters
-    ----------
-    track : Track
-        The song; its left channel is separated by the report's procedure.
-    model : str, Path, dict or keras.Model
-        A network of one channel.
-
-    Returns
-    -------
-    ndarray of shape (3, 3, 4)
-        By measure: SDR, SIR, SAR by source [dB].
+    The song is separated by the report's procedure.
     """
     references = track.read()[..., :1]
     stems = separation.separate(references.sum(axis=0), track.rate, model=model, mode="report")
@@ -204,18 +148,8 @@ def run_comparison(
 ) -> Path:
     """Score Experiment 1 by all `MEASURES`, unless there is a result.
 
-    Parameters
-    ----------
-    tracks : dict of str to sequence of Track, optional
-        Songs by split; by default DSD100's Dev, on which the network was trained, and Test.
-    output : str or Path
-        Folder of the results.
-
-    Returns
-    -------
-    Path
-        ``comparison.json``: by measure and split, mean and deviation over songs and the songs'
-        scores.
+    `tracks` holds songs by split, by default DSD100's Dev (the training songs) and Test.
+    ``comparison.json`` has mean, deviation and the songs' scores by measure and split.
     """
     from joblib import Parallel, delayed
 
@@ -245,16 +179,6 @@ def run_known_songs(*, output: str | Path = "book/results") -> Path:
 
     The arm ``experiment3-chosen`` was trained in the same way without these ten songs: the
     difference is the advantage of songs heard in training.
-
-    Parameters
-    ----------
-    output : str or Path
-        Folder of the results.
-
-    Returns
-    -------
-    Path
-        ``known-songs.json``.
     """
     path = Path(output) / "known-songs.json"
     if not path.exists():
@@ -267,17 +191,8 @@ def run_known_songs(*, output: str | Path = "book/results") -> Path:
 def column_distances(published: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], float]:
     """Compare the paper's table with the campaign's, for both splits and both orders of columns.
 
-    Parameters
-    ----------
-    published : dict
-        Of `sepkit.study.cards.published_scores`: the paper's row, its last two columns headed as
-        in the report, and those of the paper's system in the campaign of 2016.
-
-    Returns
-    -------
-    dict of (str, str) to float
-        By columns ("as printed", "exchanged") and split ("dev", "test"): root mean square
-        difference between the means, over metrics and sources [dB].
+    Root mean square difference between the means, over metrics and sources [dB], by columns ("as
+    printed", "exchanged") and split ("dev", "test").
     """
     orders = {"as printed": [0, 1, 2, 3], "exchanged": [0, 1, 3, 2]}
     paper = np.array([published["paper"]["mean"][m] for m in METRICS])

@@ -192,23 +192,10 @@ ARMS = _arms()
 
 
 def get_arm(name: str) -> Arm:
-    """Return an arm by its name.
+    """Return an arm by its name in `ARMS`.
 
-    Parameters
-    ----------
-    name : str
-        A key of `ARMS`, or of `sepkit.study.experiments.EXPERIMENTS` for the spread over seeds:
-        trained on Dev, scored on Test.
-
-    Returns
-    -------
-    Arm
-        What is trained.
-
-    Raises
-    ------
-    ParameterError
-        When the name is unknown.
+    The names of `sepkit.study.experiments.EXPERIMENTS` stand for the spread over seeds: trained on
+    Dev, scored on Test.
     """
     if name in EXPERIMENTS:
         return Arm(EXPERIMENTS[name], group="seeds", songs=_dev_and_test)
@@ -266,24 +253,11 @@ def _score(experiment: Experiment, file: Path, songs: Sequence[Track]) -> list[E
 def score_as_trained(
     tracks: Sequence[Track], model: separation.Model, *, transform: Transform
 ) -> list[Evaluation]:
-    """Score a network that was trained with another STFT or other contexts, in both modes.
+    """Score a network of one channel, trained with another STFT or other contexts, in both modes.
 
-    In mode "report" the scores cover the samples that those of the report's network cover, whole
-    batches of its 32 segments, however long this network's segments are.
-
-    Parameters
-    ----------
-    tracks : sequence of Track
-        The songs, of which the left channel is scored.
-    model : str, Path, dict or keras.Model
-        A network of one channel, as for `sepkit.separate`.
-    transform : sepkit.stft.Transform
-        The STFT it was trained with.
-
-    Returns
-    -------
-    list of Evaluation
-        Modes "report" and "song", the latter with a context every 5 frames.
+    Left channel only. In mode "report" the scores cover the samples that those of the report's
+    network cover, however long this network's segments are; in mode "song" there is a context
+    every 5 frames.
     """
     values = separation.resolve_weights(model)
     separators = {
@@ -317,17 +291,6 @@ def _separate_song(
 
 
 def reported_samples(n_samples: int) -> int:
-    """Return how many samples of a song the report's procedure keeps: whole batches of segments.
-
-    Parameters
-    ----------
-    n_samples : int
-        Samples of the song.
-
-    Returns
-    -------
-    int
-        The largest multiple of 32 segments of 7168 samples.
-    """
+    """Return how many samples of a song the report's procedure keeps: whole batches of segments."""
     batch = separation.REPORT_BATCH * stft.SEGMENT_LENGTH
     return n_samples // batch * batch

@@ -31,25 +31,7 @@ def write_card(
     history: Sequence[Mapping[str, Any]],
     seconds: float,
 ) -> None:
-    """Write the card of a training, without scores.
-
-    Parameters
-    ----------
-    path : str or Path
-        The card, ``NAME.json``.
-    experiment : dict
-        The experiment as JSON values.
-    values : dict of str to ndarray
-        The trained weights.
-    seed : int
-        Seed of the training.
-    tracks : sequence of Track
-        The songs it was trained on.
-    history : sequence of dict
-        Of `sepkit.training.fit`.
-    seconds : float
-        Wall time of the training [s].
-    """
+    """Write the card of a training, without scores: what made the weights, from what data."""
     songs = [{"name": t.name, "licence": t.licence, "sha256": t.sha256()} for t in tracks]
     card = {
         "name": experiment["name"],
@@ -72,13 +54,7 @@ def write_card(
 
 
 def describe_commit() -> str:
-    """Return the commit of the checkout that this code runs from.
-
-    Returns
-    -------
-    str
-        Its hash, followed by "+" if files differ from it.
-    """
+    """Return the commit of the checkout that this code runs from, "+" added if files differ."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40",
                "--dirty=+"]  # fmt: skip
     try:
@@ -97,20 +73,7 @@ def _version(package: str) -> str:
 
 
 def epoch_losses(history: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, float]]:
-    """Iterate over a card's history as steps and losses.
-
-    Parameters
-    ----------
-    history : sequence of dict
-        Of a card.
-
-    Yields
-    ------
-    steps : int
-        Steps done by the end of an epoch.
-    loss : float
-        Its mean loss.
-    """
+    """Iterate over a card's history as (steps done by the end of an epoch, its mean loss)."""
     steps = 0
     for row in history:
         steps += row["steps"]
@@ -118,31 +81,18 @@ def epoch_losses(history: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, fl
 
 
 def published_scores() -> dict[str, dict[str, Any]]:
-    """Return figures that others have published.
+    """Return the figures that others have published.
 
-    Returns
-    -------
-    dict of str to dict
-        paper, report_experiment1, report_experiment2, campaign_dev, campaign_test: label, source,
-        mean and deviation by metric, in the order of `sepkit.SOURCES` [dB].
+    paper, report_experiment1, report_experiment2, campaign_dev, campaign_test: label, source, mean
+    and deviation by metric, in the order of `sepkit.SOURCES` [dB].
     """
     return dict(read_json(packaged("published.json")))
 
 
 def score_arrays(scored: Mapping[str, Any], measure: str = "report") -> dict[str, np.ndarray]:
-    """Return a card's scores as arrays, song by song.
+    """Return the scores of ``card["scores"][mode]`` by song: float64 (n_rows, 3, 4) [dB].
 
-    Parameters
-    ----------
-    scored : dict
-        ``card["scores"][mode]``.
-    measure : str
-        One of the card's measures.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (n_rows, 3, 4), float64
-        By song: SDR, SIR, SAR by source [dB]; NaN where there is no score.
+    SDR, SIR, SAR by source, a row per channel for the report's metrics; NaN for a missing score.
     """
     return {
         song["name"]: np.array([[row[m] for m in METRICS] for row in song[measure]], np.float64)
@@ -151,21 +101,10 @@ def score_arrays(scored: Mapping[str, Any], measure: str = "report") -> dict[str
 
 
 def compare_with_card(evaluation: Evaluation, card: Mapping[str, Any]) -> tuple[int, float]:
-    """Compare scores with those that a card holds for the same songs.
+    """Compare scores with those that a card holds for the same songs, mode and, for songs, hop.
 
-    Parameters
-    ----------
-    evaluation : Evaluation
-        The scores.
-    card : dict
-        The card of the model (`sepkit.weights.read_card`).
-
-    Returns
-    -------
-    n_songs : int
-        Songs that both have, in the same mode and, as whole songs, with the same hop.
-    difference : float
-        The largest absolute difference [dB]: infinite where only one has a score; 0 without songs.
+    Returns the number of common songs and the largest absolute difference [dB]: infinite where only
+    one has a score, 0 without songs.
     """
     kept = card["scores"].get(evaluation.mode, {"songs": []})
     if evaluation.mode == "song" and kept.get("hop") != evaluation.hop:
@@ -185,20 +124,7 @@ def compare_with_card(evaluation: Evaluation, card: Mapping[str, Any]) -> tuple[
 
 
 def add_scores(path: str | os.PathLike[str], evaluations: Sequence[Evaluation]) -> None:
-    """Add scores to a card, by mode.
-
-    Parameters
-    ----------
-    path : str or Path
-        The card.
-    evaluations : sequence of Evaluation
-        One per mode.
-
-    Raises
-    ------
-    SepkitError
-        When there is no such card.
-    """
+    """Add evaluations, one per mode, to an existing card."""
     if not Path(path).is_file():
         raise SepkitError(f"{path}: no such card; sepkit train writes it beside the weights")
     card = read_json(path)

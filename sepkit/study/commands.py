@@ -22,13 +22,7 @@ MEASURES = {
 
 
 def add_to(commands: Any) -> None:
-    """Add the commands to the command line.
-
-    Parameters
-    ----------
-    commands : object
-        What `argparse.ArgumentParser.add_subparsers` returns.
-    """
+    """Add the commands to what `argparse.ArgumentParser.add_subparsers` returns."""
     _add_train(commands)
     _add_evaluate(commands)
     _add_ablate(commands)
@@ -37,26 +31,10 @@ def add_to(commands: Any) -> None:
 def load_tracks(
     dataset: str, *, split: str = "test", root: str | os.PathLike[str] | None = None
 ) -> list[Track]:
-    """List the songs of a data set by its name.
+    """List the songs of example, dsd100, musdb18, open-stems, or of a folder of stems.
 
-    Parameters
-    ----------
-    dataset : str
-        example, dsd100, musdb18, open-stems, or the path of a folder with stems.
-    split : str
-        A split of `sepkit.datasets.dsd100` or `sepkit.datasets.musdb18`; the others have none.
-    root : str or Path, optional
-        Folder of the whole DSD100 or MUSDB18.
-
-    Returns
-    -------
-    list of Track
-        The songs.
-
-    Raises
-    ------
-    DatasetError
-        When the data set is unknown or missing.
+    `split` is one of `sepkit.datasets.dsd100` or `sepkit.datasets.musdb18`, `root` the folder of
+    the whole data set.
     """
     if dataset == "example":
         return [datasets.example()]

@@ -47,18 +47,7 @@ class Summary:
 
 
 def summarize(scores: np.ndarray) -> Summary:
-    """Summarise scores over songs.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n_songs, ...)
-        Scores; NaN and infinite ones are left out.
-
-    Returns
-    -------
-    Summary
-        Arrays of shape ``(...)``; NaN where there is no finite score.
-    """
+    """Summarise scores (n_songs, ...) over songs, leaving out NaN and infinite ones."""
     scores = np.asarray(scores, np.float64)
     finite = np.isfinite(scores)
     n = finite.sum(axis=0)
@@ -118,28 +107,11 @@ class Evaluation:
         return tuple(m for m in first if all(m in song.scores for song in self.songs))
 
     def summary(self, measure: str) -> Summary:
-        """Summarise scores over songs, and over channels as the report does.
-
-        Parameters
-        ----------
-        measure : str
-            One of `measures`.
-
-        Returns
-        -------
-        Summary
-            Arrays of shape (3, 4): SDR, SIR, SAR by source.
-        """
+        """Summarise a measure's scores over songs and, as the report does, channels: (3, 4)."""
         return summarize(np.concatenate([song.scores[measure] for song in self.songs]))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the scores as JSON values, in the form of the cards.
-
-        Returns
-        -------
-        dict
-            Mode, hop, summaries and scores by song, rounded to 0.0001 dB; None for NaN.
-        """
+        """Return the scores as JSON values in the form of the cards: 0.0001 dB, None for NaN."""
         result: dict[str, Any] = {"mode": self.mode, "hop": self.hop, "sources": list(SOURCES)}
         for measure in self.measures:
             summary = self.summary(measure)
@@ -156,18 +128,7 @@ class Evaluation:
 
 
 def by_metric(values: np.ndarray) -> dict[str, list[float | int | None]]:
-    """Convert an array of scores to JSON values.
-
-    Parameters
-    ----------
-    values : ndarray of shape (3, n_sources)
-        SDR, SIR, SAR by source.
-
-    Returns
-    -------
-    dict of str to list
-        By metric, rounded to four digits; None for what is not finite.
-    """
+    """Convert scores (3, n_sources) to JSON values by metric, None for what is not finite."""
 
     def plain(value: Any) -> float | int | None:
         if not np.isfinite(value):
@@ -178,18 +139,7 @@ def by_metric(values: np.ndarray) -> dict[str, list[float | int | None]]:
 
 
 def museval_scores(references: np.ndarray, estimates: np.ndarray, rate: int) -> np.ndarray:
-    """Compute the scores of `sepkit.metrics.bss_eval_scores` by the reference package museval.
-
-    Parameters
-    ----------
-    references, estimates, rate : ndarray, ndarray, int
-        As for `sepkit.metrics.bss_eval_scores`.
-
-    Returns
-    -------
-    ndarray of shape (3, n_sources), float64
-        SDR, SIR, SAR [dB].
-    """
+    """Compute `sepkit.metrics.bss_eval_scores` by the reference package museval."""
     museval = import_optional("museval", "evaluation")
     references = np.asarray(references, np.float64)[:, : estimates.shape[1]]
     estimates = np.asarray(estimates, np.float64)
@@ -203,23 +153,10 @@ def museval_scores(references: np.ndarray, estimates: np.ndarray, rate: int) -> 
 def measure_song(
     references: np.ndarray, estimates: np.ndarray, rate: int, measure: str
 ) -> np.ndarray:
-    """Compare the estimates of a song with its true sources by one measure.
+    """Compare estimates (4, n, n_channels) with true sources, cut to their length, by one measure.
 
-    Parameters
-    ----------
-    references : ndarray of shape (4, n_samples, n_channels)
-        True sources, cut to the length of the estimates.
-    estimates : ndarray of shape (4, n_estimated, n_channels)
-        Estimates.
-    rate : int
-        Sample rate [Hz].
-    measure : {"report", "bsseval", "museval"}
-        The report's metrics, BSS Eval 4, or BSS Eval 4 by its reference package.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, 3, 4)
-        SDR, SIR, SAR by source [dB]: a row per channel for the report's, else one.
+    Returns SDR, SIR, SAR by source (n_rows, 3, 4) [dB]: a row per channel for "report", one row for
+    "bsseval" and "museval" (the same by the reference package).
     """
     if measure == "report":
         channels = range(references.shape[2])
@@ -236,23 +173,9 @@ def score_song(
     channels: int = 1,
     measures: Sequence[str] = MEASURES,
 ) -> dict[str, SongScores]:
-    """Score one song by one or more separators.
+    """Score the first channels of one song by one or more separators, by name.
 
-    Parameters
-    ----------
-    track : Track
-        The song.
-    separators : dict of str to callable
-        Each maps true sources and rate to estimates; see `Separator`.
-    channels : int
-        Channels to keep, the first ones.
-    measures : sequence of {"report", "bsseval", "museval"}
-        The measures.
-
-    Returns
-    -------
-    dict of str to SongScores
-        By separator.
+    A separator maps true sources and their rate to estimates (see `Separator`).
     """
     references = track.read()[..., :channels]
     scored = {}
@@ -278,19 +201,7 @@ def score_songs(
 ) -> dict[str, list[SongScores]]:
     """Score songs by one or more separators, several songs at once through joblib.
 
-    Parameters
-    ----------
-    tracks : iterable of Track
-        The songs.
-    separators, channels, measures : dict, int, sequence of str
-        As for `score_song`.
-    n_jobs : int
-        Processes, as joblib counts them; -1 for one per core.
-
-    Returns
-    -------
-    dict of str to list of SongScores
-        By separator, in the order of the songs.
+    By separator, scores in the order of the songs; -1 jobs are one per core.
     """
     from joblib import Parallel, delayed
 
@@ -349,20 +260,7 @@ def _separate(
 
 
 def format_table(evaluation: Evaluation, measure: str) -> str:
-    """Format scores as text: mean and deviation by source.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        The scores.
-    measure : str
-        One of its measures.
-
-    Returns
-    -------
-    str
-        A line for each of SDR, SIR and SAR; one more if scores were left out.
-    """
+    """Format scores as text: mean and deviation by source, and how many scores were left out."""
     summary = evaluation.summary(measure)
     lines = [" " * 5 + "".join(f"{source:>14}" for source in SOURCES)]
     for metric, means, deviations in zip(METRICS, summary.mean, summary.deviation, strict=True):

@@ -124,23 +124,7 @@ EXPERIMENTS = {
 
 
 def get_experiment(name: str) -> Experiment:
-    """Return an experiment by its name.
-
-    Parameters
-    ----------
-    name : str
-        A key of `EXPERIMENTS`.
-
-    Returns
-    -------
-    Experiment
-        The experiment.
-
-    Raises
-    ------
-    ParameterError
-        When the name is unknown.
-    """
+    """Return an experiment by its name in `EXPERIMENTS`."""
     if name not in EXPERIMENTS:
         raise ParameterError(f"experiment {name!r}: unknown; use one of {', '.join(EXPERIMENTS)}")
     return EXPERIMENTS[name]
@@ -231,20 +215,7 @@ def _train(
 
 
 def open_store(experiment: Experiment, tracks: Sequence[Track]) -> batches.SongStore:
-    """Read the songs that an experiment trains on.
-
-    Parameters
-    ----------
-    experiment : Experiment
-        The experiment.
-    tracks : sequence of Track
-        The songs.
-
-    Returns
-    -------
-    sepkit.batches.SongStore
-        In the channels and versions that the experiment needs.
-    """
+    """Read the songs that an experiment trains on, in the channels and versions it needs."""
     remix, length = experiment.remix, experiment.segment_length
     if remix is None:
         return batches.SongStore(tracks, channels=experiment.channels, length=length)
@@ -269,22 +240,7 @@ def _with_effects(remix: Remix, sources: np.ndarray, name: str) -> Iterable[np.n
 def make_batches(
     experiment: Experiment, store: batches.SongStore, *, seed: int = 0
 ) -> batches.Batches:
-    """Return the batches that an experiment trains on.
-
-    Parameters
-    ----------
-    experiment : Experiment
-        The experiment.
-    store : sepkit.batches.SongStore
-        The songs, of `open_store`.
-    seed : int
-        Seed of the batches.
-
-    Returns
-    -------
-    sepkit.batches.Batches
-        Blocks of songs, or random remixes.
-    """
+    """Return the batches that an experiment trains on: blocks of songs, or random remixes."""
     options: dict[str, Any] = {"batch_size": experiment.batch_size, "seed": seed}
     if experiment.remix is not None:
         return RemixBatches(store, experiment.remix, channels=experiment.channels, **options)

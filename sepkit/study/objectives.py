@@ -47,20 +47,7 @@ def complete_loss(
 ) -> Any:
     """Compute the report's loss with the missing term: "other" against its truth.
 
-    Parameters
-    ----------
-    y_true, y_pred : array of 4 dimensions, float32
-        True and estimated segments, as for `sepkit.losses.report_loss`.
-    axis : int
-        Axis of the sources.
-    alpha, beta, gamma : float
-        Weights of the terms that are subtracted.
-
-    Returns
-    -------
-    scalar
-        `sepkit.losses.report_loss` plus the squared distance between the estimated and the true
-        other, divided by the batch size.
+    Arguments are those of `sepkit.losses.report_loss`.
     """
     xp = network.array_namespace(y_pred)
     other = SOURCES.index("other")
@@ -73,19 +60,9 @@ def complete_loss(
 def relative_loss(y_true: Any, y_pred: Any, *, axis: int = -1) -> Any:
     """Compute the squared error of all sources, each segment scaled to one loudness.
 
-    Parameters
-    ----------
-    y_true, y_pred : array of 4 dimensions, float32
-        True and estimated segments, as for `sepkit.losses.report_loss`.
-    axis : int
-        Axis of the sources.
-
-    Returns
-    -------
-    scalar
-        Squared errors, those of each segment multiplied by 71.68 / (E + 1), where E is the energy
-        of its mixture; divided by the batch size. 71.68 is the energy of 7168 samples with an RMS
-        of 0.1; the 1 keeps near-silence from dominating.
+    The errors of a segment are multiplied by 71.68 / (E + 1), E being the energy of its mixture,
+    summed, and divided by the batch size. 71.68 is the energy of 7168 samples with an RMS of 0.1;
+    the 1 keeps near-silence from dominating.
     """
     xp = network.array_namespace(y_pred)
     error = xp.sum(xp.square(y_true - y_pred), axis=(1, 2, 3))
@@ -96,20 +73,9 @@ def relative_loss(y_true: Any, y_pred: Any, *, axis: int = -1) -> Any:
 def balanced_loss(y_true: Any, y_pred: Any, *, axis: int = -1) -> Any:
     """Compute the squared error of all sources, each relative to its own energy.
 
-    Parameters
-    ----------
-    y_true, y_pred : array of 4 dimensions, float32
-        True and estimated segments, as for `sepkit.losses.report_loss`.
-    axis : int
-        Axis of the sources.
-
-    Returns
-    -------
-    scalar
-        Squared errors, that of each source of each segment divided by E_s + E / 10 + 1, where E_s
-        is the energy of the source and E that of the mixture, and multiplied by 71.68 / 4, the
-        scale of `relative_loss`; divided by the batch size. Without a tenth of the mixture, a
-        silent source would weigh without bound.
+    That of each source of each segment is divided by E_s + E / 10 + 1, E_s being the energy of
+    the source and E that of the mixture, and multiplied by 71.68 / 4, the scale of `relative_loss`.
+    Without a tenth of the mixture, a silent source would weigh without bound.
     """
     xp = network.array_namespace(y_pred)
     true, estimate = (xp.moveaxis(y, axis, 1) for y in (y_true, y_pred))
@@ -203,19 +169,9 @@ LOSSES = {
 
 
 def fading(n_samples: int, transform: Transform) -> np.ndarray:
-    """Compute the gain of a segment that is transformed and inverted alone.
+    """Compute the gain of `n_samples` samples that are transformed and inverted as one segment.
 
-    Parameters
-    ----------
-    n_samples : int
-        Length of the segment, a whole number of frames.
-    transform : sepkit.stft.Transform
-        The STFT.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,), float32
-        1 where all overlapping frames cover a sample, less towards both ends.
+    1 where all overlapping frames cover a sample, less towards both ends: float32 (n_samples,).
     """
     squares = transform.window_values() ** 2
     n_frames = (n_samples - FRAME_LENGTH) // transform.hop_length + 1

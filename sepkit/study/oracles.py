@@ -17,17 +17,9 @@ MakeMasks = Callable[[np.ndarray], np.ndarray]
 
 
 def ideal_ratio_masks(spectra: np.ndarray) -> np.ndarray:
-    """Compute each source's share of the summed magnitudes.
+    """Compute each source's share of the magnitudes of spectra (n_sources, ..., 513, n_channels).
 
-    Parameters
-    ----------
-    spectra : ndarray of shape (n_sources, ..., 513, n_channels), complex64
-        Spectra of the true sources.
-
-    Returns
-    -------
-    ndarray of the same shape, float32
-        Non-negative, sum 1 over the sources; equal shares where all are silent.
+    Float32 masks of the same shape: non-negative, sum 1 over sources; equal shares in silence.
     """
     magnitudes = np.abs(spectra)
     total = magnitudes.sum(axis=0)
@@ -36,55 +28,27 @@ def ideal_ratio_masks(spectra: np.ndarray) -> np.ndarray:
 
 
 def ideal_binary_masks(spectra: np.ndarray) -> np.ndarray:
-    """Assign each bin to its loudest source.
+    """Assign each bin of spectra (n_sources, ..., 513, n_channels) to its loudest source.
 
-    Parameters
-    ----------
-    spectra : ndarray of shape (n_sources, ..., 513, n_channels), complex64
-        Spectra of the true sources.
-
-    Returns
-    -------
-    ndarray of the same shape, float32
-        One for the loudest source, the first of equals; zero for the others.
+    Float32 masks of the same shape: 1 for the loudest source (the first of equals), else 0.
     """
     loudest = np.abs(spectra).argmax(axis=0)
     return (np.arange(len(spectra)).reshape(-1, *[1] * loudest.ndim) == loudest).astype(np.float32)
 
 
 def apply_to_song(make_masks: MakeMasks, stems: np.ndarray) -> np.ndarray:
-    """Separate the sum of true sources with ideal masks, as a whole song.
+    """Separate the sum of true stems (n_sources, n_samples, n_channels) by masks made from them.
 
-    Parameters
-    ----------
-    make_masks : callable
-        `ideal_ratio_masks`, `ideal_binary_masks`, or any other function from spectra to masks.
-    stems : ndarray of shape (n_sources, n_samples, n_channels), float32
-        True sources.
-
-    Returns
-    -------
-    ndarray of the same shape, float32
-        Estimates.
+    The song is transformed as a whole; `make_masks` maps spectra of the stems to masks.
     """
     masks = make_masks(np.stack([stft.stft(stem) for stem in stems]))
     return separation.separate_song(stems.sum(axis=0), lambda magnitudes: masks)
 
 
 def apply_to_segments(make_masks: MakeMasks, stems: np.ndarray) -> np.ndarray:
-    """Separate the sum of true sources with ideal masks, in the report's segments.
+    """Separate the sum of true stems (n_sources, n_samples, n_channels) in the report's segments.
 
-    Parameters
-    ----------
-    make_masks : callable
-        `ideal_ratio_masks`, `ideal_binary_masks`, or any other function from spectra to masks.
-    stems : ndarray of shape (n_sources, n_samples, n_channels), float32
-        True sources.
-
-    Returns
-    -------
-    ndarray of the same shape, float32
-        Estimates, faded at both ends of each segment.
+    The estimates are faded at both ends of each segment; `make_masks` maps spectra to masks.
     """
     spectra = [stft.transform_frames(stft.split_segments(stem)) for stem in stems]
     masks = make_masks(np.stack(spectra))

@@ -20,20 +20,7 @@ from sepkit.tracks import RATE, SOURCES
 
 
 def change_speed(sources: np.ndarray, speed: float) -> np.ndarray:
-    """Play sources faster or slower by resampling, which changes pitch and tempo together.
-
-    Parameters
-    ----------
-    sources : ndarray of shape (4, n_samples, channels), float32
-        Sources at 44,100 Hz.
-    speed : float
-        Above 1 is faster and higher.
-
-    Returns
-    -------
-    ndarray of shape (4, m, channels), float32
-        About ``n_samples / speed`` samples.
-    """
+    """Resample sources (4, n_samples, channels) to a speed; above 1 is faster and higher."""
     if speed == 1.0:
         return sources
     n_sources, n_samples, channels = sources.shape

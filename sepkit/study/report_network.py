@@ -105,18 +105,7 @@ def _segment_waveform(spectrum: Any) -> Any:
 
 
 def get_report_weights(model: keras.Model) -> dict[str, Any]:
-    """Return the weights of the report's network.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Of `report_network`.
-
-    Returns
-    -------
-    dict of str to ndarray, float32
-        The network (`sepkit.weights`).
-    """
+    """Return the weights of a `report_network`, in the form of `sepkit.weights`."""
     sources = _sources(model)
     names = [*ENCODER, *(f"{n}_{s}" for s in sources for n in DECODER)]
     pairs = {name: tuple(model.get_layer(name).get_weights()) for name in names}
@@ -124,15 +113,7 @@ def get_report_weights(model: keras.Model) -> dict[str, Any]:
 
 
 def set_report_weights(model: keras.Model, values: Weights) -> None:
-    """Set the weights of the report's network.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Of `report_network`.
-    values : dict of str to ndarray
-        The network (`sepkit.weights`).
-    """
+    """Set the weights of a `report_network`, given in the form of `sepkit.weights`."""
     for name, pair in to_report(values, sources=_sources(model)).items():
         model.get_layer(name).set_weights(pair)
 
@@ -150,20 +131,7 @@ Layers = Mapping[str, tuple[np.ndarray, np.ndarray]]
 def to_report(
     weights: Weights, *, sources: Sequence[str] = SOURCES
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Convert a network to the report's convolutional layers.
-
-    Parameters
-    ----------
-    weights : dict of str to ndarray
-        The network.
-    sources : sequence of str
-        Names of its sources.
-
-    Returns
-    -------
-    dict of str to (kernel, bias)
-        By the report's layer names, in Keras' shapes: ``(1, 513, c, 50)`` and so on.
-    """
+    """Convert a network to the report's layers: kernel and bias by name, in Keras' shapes."""
     layers = {}
     for layer in ENCODER:
         kernel, bias = weights[f"{layer}/kernel"], weights[f"{layer}/bias"]
@@ -176,24 +144,9 @@ def to_report(
 
 
 def from_report(layers: Layers, *, sources: Sequence[str] = SOURCES) -> dict[str, np.ndarray]:
-    """Convert the report's convolutional layers to a network.
+    """Convert the report's layers, kernel and bias by name in Keras' shapes, to a network.
 
-    Parameters
-    ----------
-    layers : dict of str to (kernel, bias)
-        By the report's layer names, in Keras' shapes.
-    sources : sequence of str
-        Names of the sources.
-
-    Returns
-    -------
-    dict of str to ndarray, float32
-        The network.
-
-    Raises
-    ------
-    ModelError
-        When a layer is missing or of the wrong shape.
+    A layer that is missing or of the wrong shape raises a `ModelError`.
     """
     values = {}
     try:
@@ -235,22 +188,8 @@ def read_report_file(
 ) -> dict[str, np.ndarray]:
     """Read weights that the report's code saved (Keras' older HDF5 layout).
 
-    Parameters
-    ----------
-    path : str or Path
-        An ``.h5`` file with a group per layer that holds datasets ``kernel`` and ``bias``.
-    sources : sequence of str
-        Names of its sources.
-
-    Returns
-    -------
-    dict of str to ndarray, float32
-        The network, to separate with or to save by `sepkit.weights.save`.
-
-    Raises
-    ------
-    ModelError
-        When the file is missing, not HDF5, or of another network.
+    The file has a group per layer that holds datasets ``kernel`` and ``bias``. The network has the
+    form of `sepkit.weights`, to separate with or to save. A `ModelError` says what is wrong.
     """
     if not Path(path).is_file():
         raise ModelError(f"{path}: no such weight file; check the path")

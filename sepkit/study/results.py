@@ -17,17 +17,9 @@ from sepkit.study.experiments import EXPERIMENTS
 
 
 def read_results(folder: str | Path | None = None) -> dict[tuple[str, int], dict[str, Any]]:
-    """Read the results of arms.
+    """Read the results of arms in a folder, by default those that come with the library.
 
-    Parameters
-    ----------
-    folder : str or Path, optional
-        Their folder; by default that of the results that come with the library.
-
-    Returns
-    -------
-    dict of (str, int) to dict
-        Cards by arm and seed, in the order of `sepkit.study.arms.ARMS`.
+    Cards by arm and seed, in the order of `sepkit.study.arms.ARMS`.
     """
     found = {}
     for name in (*ARMS, *EXPERIMENTS):
@@ -40,40 +32,16 @@ def read_results(folder: str | Path | None = None) -> dict[tuple[str, int], dict
 
 
 def read_analysis(name: str) -> dict[str, Any]:
-    """Read the scores of an analysis.
-
-    Parameters
-    ----------
-    name : {"resyntheses", "comparison", "known-songs"}
-        A key of `sepkit.study.analyses.ANALYSES`.
-
-    Returns
-    -------
-    dict
-        The scores, as its function wrote them.
-    """
+    """Return the scores of one of `sepkit.study.analyses.ANALYSES`, as its function wrote them."""
     return dict(read_json(packaged(f"book/results/{name}.json"))["scores"])
 
 
 def read_benchmarks(path: str | Path | None = None) -> dict[str, Any]:
-    """Read what ``make bench`` has measured.
+    """Return what ``make bench`` has measured, by default the results that come with the library.
 
-    Parameters
-    ----------
-    path : str or Path, optional
-        A file of results; by default the one that comes with the library.
-
-    Returns
-    -------
-    dict
-        machine, versions, commit, date; rows, a dict each: group, name, ours and theirs in
-        `unit`, ratio, goal, met, spread, limit and the fraction of it that is reached, note; and
-        growth: seconds of sound, time [s] and peak memory [MiB].
-
-    Raises
-    ------
-    SepkitError
-        When there are no results.
+    machine, versions, commit, date; rows, each with group, name, ours and theirs in `unit`, ratio,
+    goal, met, spread, limit, the fraction of it that is reached, and a note; growth: seconds of
+    sound, time [s], peak memory [MiB].
     """
     path = Path(path or packaged("benchmarks/results.json"))
     if not path.is_file():
@@ -82,24 +50,9 @@ def read_benchmarks(path: str | Path | None = None) -> dict[str, Any]:
 
 
 def differences(result: Mapping[str, Any], base: Mapping[str, Any], mode: str) -> np.ndarray:
-    """Compute the differences between two results, song by song.
+    """Compute the gains of a card over another one, song by song, in mode "report" or "song".
 
-    Parameters
-    ----------
-    result, base : dict
-        Cards with scores of the same songs.
-    mode : {"report", "song"}
-        How the songs were separated.
-
-    Returns
-    -------
-    ndarray of shape (n_songs, 3, 4)
-        Gains in SDR, SIR, SAR by source [dB].
-
-    Raises
-    ------
-    ParameterError
-        When the songs differ.
+    Array (n_songs, 3, 4) of SDR, SIR, SAR by source [dB]. A `ParameterError` if the songs differ.
     """
     scores, scores_of_base = (score_arrays(card["scores"][mode]) for card in (result, base))
     if scores.keys() != scores_of_base.keys():
@@ -140,17 +93,7 @@ class Effect:
 def effects(folder: str | Path | None = None, *, mode: str = "song") -> dict[str, Effect]:
     """Compare each arm that has a result with its base, for the first seed.
 
-    Parameters
-    ----------
-    folder : str or Path, optional
-        Folder of the results; by default that of those that come with the library.
-    mode : {"report", "song"}
-        How the songs were separated.
-
-    Returns
-    -------
-    dict of str to Effect
-        By arm, in the order of `sepkit.study.arms.ARMS`.
+    By arm, in the order of `sepkit.study.arms.ARMS`; `folder` is as for `read_results`.
     """
     results = read_results(folder)
     return {

@@ -16,22 +16,7 @@ from sepkit.tracks import SOURCES
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], *, align: str) -> str:
-    """Format a table in Markdown.
-
-    Parameters
-    ----------
-    headings : sequence of str
-        One per column.
-    rows : sequence of sequence of str
-        The cells.
-    align : str
-        A letter per column: "l" left, "r" right.
-
-    Returns
-    -------
-    str
-        The table.
-    """
+    """Format a table in Markdown; `align` has a letter per column, "l" left or "r" right."""
     tabulate = import_optional("tabulate", "study")
     sides = ["right" if letter == "r" else "left" for letter in align]
     table = tabulate.tabulate(
@@ -54,21 +39,11 @@ def with_deviation(mean: float, deviation: float, digits: int = 1) -> str:
 def scores_table(
     rows: Mapping[str, Mapping[str, Any]], *, metrics_shown: Sequence[str] = METRICS
 ) -> str:
-    """Format scores of several systems.
+    """Format the scores of several systems: a line per metric and label, mean ± deviation [dB].
 
-    Parameters
-    ----------
-    rows : dict of str to dict
-        Label to ``{"mean": {"SDR": [...], ...}, "deviation": {...}}`` in the order of
-        `sepkit.SOURCES`: ``card["scores"][mode]["report"]``, or an entry of
-        `sepkit.study.cards.published_scores`.
-    metrics_shown : sequence of str
-        Which of SDR, SIR, SAR.
-
-    Returns
-    -------
-    str
-        A line per metric and label: mean ± deviation over songs [dB].
+    `rows` maps labels to ``{"mean": {"SDR": [...], ...}, "deviation": {...}}`` in the order of
+    `sepkit.SOURCES`: ``card["scores"][mode]["report"]``, or an entry of
+    `sepkit.study.cards.published_scores`.
     """
     lines = []
     for metric in metrics_shown:
@@ -79,18 +54,7 @@ def scores_table(
 
 
 def effects_table(compared: Sequence[Effect]) -> str:
-    """Format effects, with the commands that compute them again.
-
-    Parameters
-    ----------
-    compared : sequence of Effect
-        Of `sepkit.study.results.effects`.
-
-    Returns
-    -------
-    str
-        A line per effect: means over sources and songs [dB], with their standard errors.
-    """
+    """Format effects, means over sources and songs [dB] ± standard error, and their commands."""
     headings = ["what is changed", "against", *METRICS, "`sepkit ablate`"]
     rows = [
         [ARMS[e.arm].experiment.description, e.base, *_gains(e), f"`{e.arm}`"] for e in compared
@@ -104,21 +68,10 @@ def _gains(effect: Effect) -> list[str]:
 
 
 def arms_table(folder: str | Path | None = None, *, mode: str = "song") -> str:
-    """Format the results of arms.
+    """Format the results of arms: means over sources and songs [dB], and differences from the base.
 
-    Parameters
-    ----------
-    folder : str or Path, optional
-        Folder of the results. An arm whose base is not in it is compared with the base that comes
-        with the library, whose results are shown if no folder is given.
-    mode : {"report", "song"}
-        How the songs were separated.
-
-    Returns
-    -------
-    str
-        A line per arm and seed: means over sources and songs [dB], and the differences from the
-        arm's base with their standard errors over songs.
+    Without a folder, the results that come with the library are shown; they also serve as bases
+    for arms of another folder whose base is not in it. Differences have standard errors over songs.
     """
     results = read_results(folder)
     bases = read_results() | results
@@ -139,19 +92,7 @@ def arms_table(folder: str | Path | None = None, *, mode: str = "song") -> str:
 
 
 def benchmarks_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Format measurements of speed.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        Of `sepkit.study.results.read_benchmarks`.
-
-    Returns
-    -------
-    str
-        A line per row: what, against what, here, instead, how many times better, the goal, and
-        the fraction of its limit that is reached.
-    """
+    """Format measurements of speed: here, instead, ratio, goal, fraction of the limit."""
     lines = []
     for row in rows:
         unit = f" {row['unit']}" if row["unit"] else ""
