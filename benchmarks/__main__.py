@@ -76,7 +76,7 @@ def products_of(function) -> list[tuple[tuple, tuple]]:
 
 
 def burst(function):
-    """Give a function that runs another `BURST` times."""
+    """Return a function that runs another one `BURST` times."""
 
     def several():
         for _ in range(BURST):
@@ -464,7 +464,7 @@ def committed() -> dict:
 
 
 def regressions(rows: list[dict], before: list[dict]) -> list[str]:
-    """Say which ratios fell below 80 % of what was committed."""
+    """List the ratios that fell below 80 % of the committed ones."""
     ratios = {(r["group"], r["name"], r["against"]): r["ratio"] for r in before}
     found = []
     for row in rows:

@@ -35,7 +35,7 @@ def alternate(functions: dict[str, Callable], *, repeats: int = 5) -> dict[str, 
 
 
 def median(times: list[float]) -> float:
-    """Give the median."""
+    """Return the median."""
     return float(np.median(times))
 
 
@@ -68,11 +68,11 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Tell whether the goal is reached."""
+        """Whether the goal is reached."""
         return None if self.goal is None else self.ratio >= self.goal
 
     def as_dict(self) -> dict:
-        """Give the row as plain values, of four digits."""
+        """Return the row as plain values of four digits."""
         values = asdict(self) | {
             "met": self.met,
             "distance": None if self.goal is None else self.ratio / self.goal,
@@ -102,7 +102,7 @@ def within(group: str, name: str, ours: float, budget: float, unit: str, **more)
 
 
 def blas_threads() -> int:
-    """Tell how many threads BLAS takes."""
+    """Return the number of threads that BLAS uses."""
     return max((lib["num_threads"] for lib in threadpoolctl.threadpool_info()), default=1)
 
 
@@ -126,7 +126,7 @@ def copy_bandwidth() -> float:
 
 
 def in_threads(job: Callable[[], Callable], repeats: int) -> Callable:
-    """Give a function that runs a job `repeats` times, in threads that have data of their own."""
+    """Return a function that runs a job `repeats` times, in threads with data of their own."""
     n = blas_threads()
     jobs = [(job(), len(range(i, repeats, n))) for i in range(n)]
 
@@ -142,7 +142,7 @@ def in_threads(job: Callable[[], Callable], repeats: int) -> Callable:
 
 
 def bare_products(shapes: list[tuple[tuple, tuple]], repeats: int) -> Callable:
-    """Give a function that multiplies matrices of these shapes, `repeats` times, in threads."""
+    """Return a function that multiplies matrices of these shapes `repeats` times, in threads."""
 
     def job() -> Callable:
         rng = np.random.default_rng(0)
@@ -161,7 +161,7 @@ def bare_products(shapes: list[tuple[tuple, tuple]], repeats: int) -> Callable:
 
 
 def bare_transforms(n_forward: int, n_inverse: int, size: int, repeats: int) -> Callable:
-    """Give a function that does real Fourier transforms of a size, there and back, in threads."""
+    """Return a function that computes real Fourier transforms and their inverses, in threads."""
 
     def job() -> Callable:
         frames = np.random.default_rng(0).random((BLOCK, size), np.float32)
@@ -219,7 +219,7 @@ def machine() -> dict:
 
 
 def versions() -> dict:
-    """Tell what is installed."""
+    """Return the versions of what is installed."""
     found = {"python": platform.python_version()}
     for name in ("sepkit", "numpy", "scipy", "tensorflow", "tensorflow-cpu", "keras", "museval"):
         try:
@@ -230,7 +230,7 @@ def versions() -> dict:
 
 
 def table(rows: list[dict]) -> str:
-    """Lay the rows out as text, with the distance of each to its goal."""
+    """Format the rows as text, with the distance of each from its goal."""
     lines = []
     for row in rows:
         compared = "" if row["theirs"] is None else f" against {row['theirs']:.4g}"

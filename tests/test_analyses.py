@@ -41,12 +41,12 @@ def test_the_same_estimates_are_scored_by_every_measure(tmp_path):
     songs = [noise_track(seed, n_segments=32) for seed in range(2)]
     path = analyses.run_comparison({"dev": songs, "test": songs[:1]}, output=tmp_path)
     told = json.loads(path.read_text())["scores"]
-    assert tuple(told) == analyses.MEASURES
+    assert tuple(told) == analyses.COMPARED
     by_song = evaluation.evaluate("experiment1", songs, mode="report", n_jobs=1).songs
     for measure, mine in (("one tap", "report"), ("museval", "bsseval")):
         wanted = np.mean([song.scores[mine][0, 0] for song in by_song], axis=0)
         np.testing.assert_allclose(told[measure]["dev"]["mean"]["SDR"], wanted, atol=2e-4)
-    for measure in analyses.MEASURES:
+    for measure in analyses.COMPARED:
         assert [s["name"] for s in told[measure]["dev"]["songs"]] == [s.name for s in songs]
         assert told[measure]["test"]["deviation"]["SDR"] == [0.0] * 4
     path.write_text("kept")

@@ -46,7 +46,7 @@ class Tables(HTMLParser):
 
 
 def cells(markdown: str) -> Table:
-    """Take a Markdown table apart, without the line under its head and without marks."""
+    """Split a Markdown table into cells, without the line under its head and without marks."""
     head, _, *rows = markdown.splitlines()
     return [
         [cell.strip().replace("`", "").replace("**", "") for cell in row[1:-1].split("|")]

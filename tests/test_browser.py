@@ -73,7 +73,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def serve():
-    """Give the address under which a folder is served on this machine."""
+    """Serve a folder on this machine and yield its address."""
     servers = []
 
     def start(folder):
@@ -102,7 +102,7 @@ def chromium():
 
 @pytest.fixture
 def page(chromium):
-    """Give a page that fails the test when a script of it raises."""
+    """Yield a page that fails the test when one of its scripts raises an error."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     errors, page.requested = [], []

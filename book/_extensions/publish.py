@@ -32,7 +32,7 @@ def web_address(remote: str) -> str | None:
 
 
 def repository() -> str | None:
-    """Tell where readers find this checkout on the web, if anywhere."""
+    """Return the address of this checkout on the web, if it has one."""
     remote = os.environ.get("BOOK_REPOSITORY")
     if remote is None:
         command = ["git", "-C", str(Path(__file__).parent), "remote", "get-url", "origin"]
@@ -73,7 +73,7 @@ def bring_scripts(app: Sphinx, config: Config) -> None:
 
 
 def mend_roles(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
-    """Take out roles of docutils' lists of citations, which ARIA does not allow there."""
+    """Remove roles that docutils gives to lists of citations and ARIA does not allow there."""
     for role in (' role="list"', ' role="doc-biblioentry"'):
         context["body"] = context.get("body", "").replace(role, "")
 

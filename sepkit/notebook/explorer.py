@@ -25,10 +25,10 @@ from IPython.display import HTML, display
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sepkit.datasets import RATE
 from sepkit.errors import ParameterError
 from sepkit.notebook import media
 from sepkit.notebook.plotting import with_fallback
+from sepkit.tracks import RATE
 
 MOST_STEPS = 24
 """Most steps of one figure in a page."""

@@ -10,16 +10,23 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-from ipywidgets import Widget
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from sepkit.datasets import RATE, SOURCES
+from sepkit.errors import MissingPackageError
 from sepkit.metrics import METRICS
 from sepkit.notebook.media import COLOURS as COLOURS
 from sepkit.stft import EDGE_LENGTH, FRAME_LENGTH, HOP_LENGTH
+from sepkit.tracks import RATE, SOURCES
+
+try:
+    import matplotlib.pyplot as plt
+    from ipywidgets import Widget
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise MissingPackageError(
+        "figures need matplotlib and ipywidgets; install them with: pip install 'sepkit[notebook]'"
+    ) from error
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 

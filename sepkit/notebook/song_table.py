@@ -14,10 +14,10 @@ import numpy as np
 from IPython.display import HTML
 
 from sepkit import datasets
-from sepkit.datasets import SOURCES
 from sepkit.errors import ParameterError
 from sepkit.metrics import METRICS
 from sepkit.notebook import media
+from sepkit.tracks import SOURCES
 
 
 def anchor(name: str) -> str:

@@ -104,7 +104,7 @@ def _write(model: str, scores: Mapping[str, Any], path: Path) -> None:
 
 # Other measures.
 
-MEASURES = ("one tap", "BSS Eval 3 images", "museval")
+COMPARED = ("one tap", "BSS Eval 3 images", "museval")
 """The report's, over the whole song; the campaign's of 2016, with 512 taps; BSS Eval 4."""
 
 
@@ -127,7 +127,7 @@ def images_scores(references: np.ndarray, estimates: np.ndarray, rate: int) -> n
 
 
 def measure_song(track: Track, model: separation.Model = "experiment1") -> np.ndarray:
-    """Score the estimates of the left channel by all `MEASURES`: (3, 3, 4) [dB].
+    """Score the estimates of the left channel by all `COMPARED`: (3, 3, 4) [dB].
 
     The song is separated by the report's procedure.
     """
@@ -146,21 +146,22 @@ def measure_song(track: Track, model: separation.Model = "experiment1") -> np.nd
 def run_comparison(
     tracks: Mapping[str, Sequence[Track]] | None = None, *, output: str | Path = "book/results"
 ) -> Path:
-    """Score Experiment 1 by all `MEASURES`, unless there is a result.
+    """Score Experiment 1 by all `COMPARED`, unless there is a result.
 
     `tracks` holds songs by split, by default DSD100's Dev (the training songs) and Test.
     ``comparison.json`` has mean, deviation and the songs' scores by measure and split.
     """
-    from joblib import Parallel, delayed
-
+    joblib = import_optional("joblib", "evaluation")
     path = Path(output) / "comparison.json"
     if path.exists():
         return path
     tracks = tracks or {split: datasets.dsd100(split) for split in ("dev", "test")}
-    scores: dict[str, dict[str, Any]] = {measure: {} for measure in MEASURES}
+    scores: dict[str, dict[str, Any]] = {measure: {} for measure in COMPARED}
     for split, songs in tracks.items():
-        values = np.stack(Parallel(n_jobs=-1)(delayed(measure_song)(song) for song in songs))
-        for i, measure in enumerate(MEASURES):
+        values = np.stack(
+            joblib.Parallel(n_jobs=-1)(joblib.delayed(measure_song)(song) for song in songs)
+        )
+        for i, measure in enumerate(COMPARED):
             summary = evaluation.summarize(values[:, i])
             scores[measure][split] = {
                 "mean": evaluation.by_metric(summary.mean),

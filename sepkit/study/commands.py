@@ -14,7 +14,7 @@ from sepkit.stft import CONTEXT
 from sepkit.study import analyses, arms, cards, evaluation, experiments
 from sepkit.tracks import Track
 
-MEASURES = {
+_TITLES = {
     "report": "the report's metrics",
     "bsseval": "BSS Eval 4, medians over windows",
     "museval": "BSS Eval 4 by museval, medians over windows",
@@ -120,7 +120,7 @@ def _add_evaluate(commands: Any) -> None:
         metavar="FRAMES", help="frames between contexts in mode song (default: 5)",
     )  # fmt: skip
     command.add_argument(
-        "--measure", action="append", choices=[*MEASURES], metavar="NAME",
+        "--measure", action="append", choices=[*_TITLES], metavar="NAME",
         help="report: the report's metrics; bsseval: BSS Eval 4; museval: the same by the "
         "reference package, slower. Repeat for several (default: report and bsseval)",
     )  # fmt: skip
@@ -162,7 +162,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         how = f"whole song, hop {options.hop}" if mode == "song" else "the report's segments"
         for measure in measures:
             print(f"\n{name} on {options.dataset}, {len(tracks)} songs, {how}: "
-                  f"{MEASURES[measure]} [dB]")  # fmt: skip
+                  f"{_TITLES[measure]} [dB]")  # fmt: skip
             print(evaluation.format_table(scored, measure))
         if card is not None:
             n_songs, difference = cards.compare_with_card(scored, card)

@@ -203,12 +203,11 @@ def score_songs(
 
     By separator, scores in the order of the songs; -1 jobs are one per core.
     """
-    from joblib import Parallel, delayed
-
+    joblib = import_optional("joblib", "evaluation")
     tracks = list(tracks)
     options = {"channels": channels, "measures": measures}
-    jobs = (delayed(score_song)(track, separators, **options) for track in tracks)
-    run = Parallel(n_jobs=min(n_jobs, len(tracks)), return_as="generator")
+    jobs = (joblib.delayed(score_song)(track, separators, **options) for track in tracks)
+    run = joblib.Parallel(n_jobs=min(n_jobs, len(tracks)), return_as="generator")
     songs = list(tqdm(run(jobs), total=len(tracks), desc="scoring", unit="song"))
     return {name: [song[name] for song in songs] for name in separators}
 

@@ -17,7 +17,7 @@ from sepkit.tracks import SOURCES
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], *, align: str) -> str:
     """Format a table in Markdown; `align` has a letter per column, "l" left or "r" right."""
-    tabulate = import_optional("tabulate", "study")
+    tabulate = import_optional("tabulate", "evaluation")
     sides = ["right" if letter == "r" else "left" for letter in align]
     table = tabulate.tabulate(
         rows, headers=headings, tablefmt="pipe", colalign=sides, disable_numparse=True
