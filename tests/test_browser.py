@@ -26,7 +26,7 @@ from sepkit.notebook.song_table import song_table
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 ROOT = Path(__file__).parents[1]
-STATIC = ROOT / "sepkit" / "static"
+STATIC = ROOT / "sepkit" / "notebook" / "static"
 SITE = Path(os.environ.get("SEPKIT_SITE", ROOT / "_build" / "html"))
 RATE = 22050
 DURATION = 2.0

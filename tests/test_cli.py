@@ -11,8 +11,8 @@ from conftest import ROOT
 from helpers import noise
 
 import sepkit
-from sepkit import audio, cli, separation, weights
-from sepkit.study import experiments
+from sepkit import audio, cli, files, separation, weights
+from sepkit.study import experiments, results
 from sepkit.study.experiments import Experiment
 from sepkit.tracks import SOURCES
 
@@ -500,6 +500,46 @@ def test_train_into_a_file_and_on_broken_songs_leaves_nothing(run, tmp_path, ste
     assert code == 2 and out == ""
     assert "songs/a/drums.wav" in err.splitlines()[-1] and "50001" in err.splitlines()[-1]
     assert names(tmp_path) == before
+
+
+# ablate
+
+
+def test_ablate_prints_the_table_of_the_folder_that_is_named(run, tmp_path):
+    pytest.importorskip("tabulate")
+    (tmp_path / "again").mkdir()
+    assert_refused(run("ablate", "--table", "-o", "again"), "again", "holds no results")
+    files.write_json(results.read_results()["adam", 0], tmp_path / "again" / "adam-0.json")
+    code, out, err = run("ablate", "--table", "--output", "again")
+    assert (code, err) == (0, "")
+    rows = [line.split("|") for line in out.splitlines() if line.startswith("| ")]
+    arms = [row[2].strip() for row in rows]
+    assert arms == ["arm", "adam"] * 2  # in both modes, with the base that comes along
+    assert "| baseline |" in re.sub(" +", " ", out)
+    code, out, _ = run("ablate", "--table")
+    assert code == 0 and out.count("\n") > 80
+
+
+def test_ablate_keeps_results_and_says_how_to_compare_them(run, tmp_path):
+    (tmp_path / "adam-0.json").write_text("kept")
+    code, out, _ = run("ablate", "adam", "-o", ".")
+    assert code == 0 and out.splitlines() == [
+        "adam-0.json",
+        "to compare: sepkit ablate --table --output .",
+    ]
+    assert (tmp_path / "adam-0.json").read_text() == "kept"
+
+
+def test_evaluate_takes_the_measures_asked_for(run, falcon, tmp_path):
+    pytest.importorskip("museval")
+    options = ["--mode", "song", "--hop", 25, "-j", 1, "-o", "s.json"]
+    code, out, _ = run("evaluate", "--measure", "museval", "--measure", "bsseval", *options)
+    assert code == 0 and "by museval" in out
+    (song,) = json.loads((tmp_path / "s.json").read_text())["scores"]["song"]["songs"]
+    assert song.keys() == {"name", "museval", "bsseval"}
+    for metric, values in song["museval"][0].items():
+        np.testing.assert_allclose(song["bsseval"][0][metric], values, atol=2e-4)
+    assert_refused(run("evaluate", "--measure", "ears"), "--measure", "ears", "bsseval")
 
 
 # models, help, and the program itself

@@ -15,7 +15,7 @@ from sepkit.study.remix import Remix
 from sepkit.tracks import SOURCES, Track
 
 
-def stems(seed, n_samples=250_000):
+def stems(seed, n_samples=35_000):
     rng = np.random.default_rng(seed)
     return {s: 0.1 * rng.standard_normal((n_samples, 2)).astype(np.float32) for s in SOURCES}
 
@@ -51,7 +51,7 @@ def test_an_unknown_experiment_is_refused():
 
 TINY = experiments.Experiment(
     "tiny", "Two songs.", sizes=weights.Sizes(4, 3, 12, 8), block_size=2, block_step=2, epochs=2,
-    repetitions=1, batch_size=16,
+    repetitions=1, batch_size=4,
 )  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def test_a_card_says_what_made_the_weights(tmp_path):
     card = json.loads((tmp_path / "new" / "tiny.json").read_text())
     assert card["experiment"]["epochs"] == 2 and card["seed"] == 3
     assert card["parameters"] == weights.count_parameters(weights.load(path))
-    assert card["steps"] == sum(row["steps"] for row in card["history"]) == 2 * (70 // 16)
+    assert card["steps"] == sum(row["steps"] for row in card["history"]) == 2 * (10 // 4)
     assert [song["sha256"] for song in card["data"]["songs"]] == [s.sha256() for s in songs]
     assert card["data"]["licences"] == ["MIT"] and card["scores"] == {}
     written = sorted(p.name for p in (tmp_path / "new").iterdir())
