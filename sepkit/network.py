@@ -2,8 +2,8 @@
 
 It is written once, for NumPy arrays and for the tensors of Keras. The report uses two-dimensional
 convolutions; here the (1 x 513) one is a matrix product per frame, the (12 x 1) one a matrix
-product per context, and so are their transposes. `sepkit.model.report_network` is the
-convolutional form.
+product per context, and so are their transposes. The report's convolutional form is in
+`sepkit.study`.
 
 `prepare` arranges the weights for these products. `vertical_convolution`, `encode`, `decode` and
 `normalize` are the steps, and `masks` runs them all. `encode_song` does the work that overlapping

@@ -121,6 +121,7 @@ EXPERIMENTS = {
         ),
     )
 }
+"""The experiments by name."""
 
 
 def get_experiment(name: str) -> Experiment:
