@@ -78,7 +78,7 @@ def test_arms_are_trained_and_scored_once(tmp_path, monkeypatch):
     pytest.importorskip("tensorflow")
     songs = [noise_track(seed, n_segments=34) for seed in range(2)]
     monkeypatch.setattr(arms.datasets, "dsd100", lambda split: songs)
-    names = ["baseline", "input-scale", "tied-decoders", "shared-bass-other", "fifth-output"]
+    names = ["baseline", "fifth-output"]  # test_recipes has the others, whose networks are alike
     short_arms = []
     for name in names:
         arm = arms.get_arm(name)
@@ -102,7 +102,7 @@ def test_arms_are_trained_and_scored_once(tmp_path, monkeypatch):
     assert paths[0].read_text() == "kept"
 
 
-@pytest.mark.parametrize("name", ["blackman-harris", "hop-512", "contexts-every-5", "contexts-30"])
+@pytest.mark.parametrize("name", ["hop-512", "contexts-30"])
 def test_arms_of_another_transform_or_other_contexts_are_trained_and_scored(name, tmp_path):
     pytest.importorskip("tensorflow")
     songs = [noise_track(seed, n_segments=34) for seed in range(2)]

@@ -72,6 +72,11 @@ def test_the_first_losses_are_the_stored_ones(name):
     np.testing.assert_allclose(losses_of(recipes()[name]), stored[name], rtol=2e-5)
 
 
+def test_every_change_of_a_recipe_changes_its_losses():
+    stored = json.loads(STORED.read_text())
+    assert len({tuple(losses) for losses in stored.values()}) == len(stored)
+
+
 def test_every_experiment_objective_loss_and_tie_has_stored_losses():
     pytest.importorskip("tensorflow")
     assert json.loads(STORED.read_text()).keys() == recipes().keys()
