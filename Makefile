@@ -16,7 +16,7 @@ JUPYTER_BOOK = PATH="$(CURDIR)/$(BIN):$$PATH" \
 
 # The oldest versions are tried on what computes, and on the notebooks.
 LOWEST := files audio tracks datasets stft weights network masks model report_network losses batches remix \
-	objectives oracles separation bsseval metrics evaluation effects
+	objectives oracles separation bsseval metrics evaluation studio
 
 .PHONY: test book book-alone site lint linkcheck test-lowest notebooks lowest bench bench-peers constraints clean \
 	ffmpeg weights

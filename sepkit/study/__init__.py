@@ -10,7 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "band",
         "cards",
         "commands",
-        "effects",
         "evaluation",
         "experiments",
         "objectives",
@@ -18,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "remix",
         "report_network",
         "results",
+        "studio",
         "tables",
     ],
 )

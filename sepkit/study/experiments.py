@@ -52,7 +52,7 @@ class Experiment:
         Train on random remixes; the schedule is then unused.
     effects : bool
         With remixes: store every song a second time through random studio effects
-        (`sepkit.study.effects`).
+        (`sepkit.study.studio`).
     batch_size : int
         Segments per step.
     optimizer : {"adadelta", "adam"}
@@ -230,7 +230,7 @@ def _with_effects(remix: Remix, sources: np.ndarray, name: str) -> Iterable[np.n
     """Yield each version of a song twice: as it is, and through effects drawn from its name."""
     import zlib
 
-    from sepkit.study.effects import random_effects
+    from sepkit.study.studio import random_effects
 
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     for sound in remix.variants(sources, name):
