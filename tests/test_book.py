@@ -280,7 +280,9 @@ def test_every_public_name_is_in_the_reference(pages):
     documented = pages["reference.html"].ids
     for name in sepkit.__all__:
         public = getattr(sepkit, name)
-        if inspect.ismodule(public):
+        if hasattr(public, "__path__"):  # a room: all its modules
+            assert {f"module-{public.__name__}.{name}" for name in public.__all__} <= documented
+        elif inspect.ismodule(public):
             assert f"module-{public.__name__}" in documented
         elif callable(public):
             assert f"{public.__module__}.{public.__qualname__}" in documented
