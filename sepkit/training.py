@@ -172,7 +172,7 @@ def fit(
         raise ParameterError("checkpoint without a recipe: give recipe={...} that tells runs apart")
     objective = objective or waveform_objective()
     optimizer.build(model.trainable_variables)
-    step = compile_step(model, optimizer, objective, batches.shape)
+    step = _compile_step(model, optimizer, objective, batches.shape)
 
     state = _State(model, optimizer, batches, recipe or {})
     if checkpoint is not None and Path(checkpoint).exists():
@@ -206,7 +206,7 @@ def fit(
     return state.history
 
 
-def compile_step(
+def _compile_step(
     model: keras.Model, optimizer: keras.Optimizer, objective: Objective, shape: tuple[int, ...]
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """Compile a training step, from a batch of true sources of a shape to its loss."""

@@ -41,9 +41,10 @@ def recipes():
 
 def losses_of(experiment):
     """Train a few steps on noise and return the loss of each."""
+    import tensorflow as tf
     from helpers import noise_track
 
-    from sepkit import model, training
+    from sepkit import model
     from sepkit.study import experiments, objectives
     from sepkit.tracks import SOURCES
 
@@ -60,8 +61,14 @@ def losses_of(experiment):
     optimizer = experiments.make_optimizer(experiment)
     optimizer.build(network.trainable_variables)
     objective = experiments.make_objective(experiment)
-    step = training.compile_step(network, optimizer, objective, batches.shape)
-    return [float(step(batches.read(0, i))) for i in range(N_STEPS)]
+    losses = []
+    for i in range(N_STEPS):
+        # Not compiled, which would take most of the time; test_training compiles.
+        with tf.GradientTape() as tape:
+            value = objective(network, tf.constant(batches.read(0, i)))
+        optimizer.apply(tape.gradient(value, network.trainable_variables))
+        losses.append(float(value))
+    return losses
 
 
 @pytest.mark.parametrize("name", json.loads(STORED.read_text()))
@@ -69,7 +76,7 @@ def test_the_first_losses_are_the_stored_ones(name):
     pytest.importorskip("tensorflow")
     stored = json.loads(STORED.read_text())
     # Processors and versions differ in the last bits, a changed recipe in the first digits.
-    np.testing.assert_allclose(losses_of(recipes()[name]), stored[name], rtol=2e-5)
+    np.testing.assert_allclose(losses_of(recipes()[name]), stored[name], rtol=1e-4)
 
 
 def test_every_change_of_a_recipe_changes_its_losses():
