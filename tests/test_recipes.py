@@ -74,9 +74,12 @@ def losses_of(experiment):
 @pytest.mark.parametrize("name", json.loads(STORED.read_text()))
 def test_the_first_losses_are_the_stored_ones(name):
     pytest.importorskip("tensorflow")
-    stored = json.loads(STORED.read_text())
-    # Processors and versions differ in the last bits, a changed recipe in the first digits.
-    np.testing.assert_allclose(losses_of(recipes()[name]), stored[name], rtol=1e-4)
+    stored = json.loads(STORED.read_text())[name]
+    losses = losses_of(recipes()[name])
+    # The first tells data, initial weights and loss; what follows also the optimiser. Processors
+    # and versions differ in the last bits, which a step may magnify.
+    np.testing.assert_allclose(losses[0], stored[0], rtol=1e-5)
+    np.testing.assert_allclose(losses, stored, rtol=2e-3)
 
 
 def test_every_change_of_a_recipe_changes_its_losses():
