@@ -45,10 +45,8 @@ class AudioFile:
 
     Attributes
     ----------
-    rate : int
-        Sample rate [Hz].
-    n_channels : int
-        Number of channels.
+    rate, n_channels : int
+        Sample rate [Hz] and number of channels.
 
     Raises
     ------
@@ -97,8 +95,7 @@ class AudioFile:
         Raises
         ------
         AudioError
-            When the file cannot be decoded to its end, or holds no samples, or NaN or infinite
-            ones.
+            When the file breaks off, is empty, or holds NaN or infinite samples.
         """
         empty = True
         for block in self._soundfile_blocks() if self._by_soundfile else self._ffmpeg_blocks():
@@ -210,18 +207,13 @@ def apply_clip_policy(audio: np.ndarray, clip: str) -> np.ndarray:
     -------
     ndarray
         Samples of the same shape.
-
-    Raises
-    ------
-    ParameterError
-        When the policy is unknown.
     """
     if clip == "none":
         return audio
     if clip == "rescale":
         return audio / max(1.0, float(np.abs(audio).max(initial=0.0)))
     if clip == "clip":
-        return np.clip(audio, -1.0, 1.0)
+        return np.asarray(np.clip(audio, -1.0, 1.0))
     raise ParameterError(f"clip={clip!r}: unknown policy; use one of {', '.join(CLIP_POLICIES)}")
 
 
@@ -278,17 +270,19 @@ def check_encoding(path: str | os.PathLike[str], rate: int, n_channels: int) -> 
     """Raise an `AudioError` if the format of a path cannot hold a rate or number of channels."""
     suffix = Path(path).suffix
     check_format(suffix, None)
-    container, encoding = FORMATS[suffix.lower()]
     with contextlib.suppress(soundfile.LibsndfileError):
         # libsndfile crashes on numbers that Vorbis cannot represent.
         if rate >= 1 and 1 <= n_channels <= 255:
-            soundfile.SoundFile(
-                io.BytesIO(), "w", rate, n_channels, encoding, format=container
-            ).close()
+            _create(io.BytesIO(), suffix, rate, n_channels).close()
             return
     raise AudioError(
         f"{path}: {suffix} cannot hold {n_channels} channels at {rate} Hz; choose another format"
     )
+
+
+def _create(file: Path | io.BytesIO, suffix: str, rate: int, channels: int) -> soundfile.SoundFile:
+    container, encoding = FORMATS[suffix.lower()]
+    return soundfile.SoundFile(file, "w", rate, channels, encoding, format=container)
 
 
 @contextlib.contextmanager
@@ -297,16 +291,12 @@ def writer(
 ) -> Iterator[soundfile.SoundFile]:
     """Open an audio file for writing block by block.
 
-    It is written beside its path and renamed at the end; after an error nothing remains.
-
     Parameters
     ----------
     path : str or Path
-        The file; its suffix determines the format.
-    rate : int
-        Sample rate [Hz].
-    n_channels : int
-        Number of channels.
+        The file; its suffix determines the format. Written completely or not at all.
+    rate, n_channels : int
+        Sample rate [Hz] and number of channels.
 
     Yields
     ------
@@ -320,14 +310,8 @@ def writer(
     """
     path = Path(path)
     check_encoding(path, rate, n_channels)
-    container, encoding = FORMATS[path.suffix.lower()]
     try:
-        with (
-            atomic_write(path) as beside,
-            soundfile.SoundFile(
-                str(beside), "w", rate, n_channels, encoding, format=container
-            ) as file,
-        ):
+        with atomic_write(path) as beside, _create(beside, path.suffix, rate, n_channels) as file:
             yield file
     except (OSError, soundfile.LibsndfileError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "error_string", str(error))

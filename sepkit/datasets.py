@@ -308,8 +308,9 @@ def open_stems() -> list[Track]:
 
     Notes
     -----
-    Stems in ``SEPKIT_DATA`` are checked by their hashes. The commit pins the artists' files, and
-    those whose hashes the manifest knows are checked as well.
+    Stems in ``SEPKIT_DATA`` are checked by hash. The commit in their address pins the artists'
+    files; pooch also checks those whose SHA-256 the manifest records as ``upstream_sha256``. It
+    records none yet.
     """
     tracks = []
     for song in read_json(packaged("open_stems.json"))["songs"]:
@@ -344,6 +345,11 @@ def _fetch_open(song: dict[str, Any]) -> Stems:
                 path=place,
                 fname=Path(path).name,
             )
+        except ValueError as error:  # pooch's, of a hash that differs
+            raise DatasetError(
+                f"{path}: not the file of the manifest; set SEPKIT_DATA to a folder that holds "
+                "open-stems"
+            ) from error
         except Exception as error:  # requests raises errors of many kinds
             raise DatasetError(
                 f"{path}: cannot be fetched ({type(error).__name__}); go online, or set "

@@ -35,10 +35,8 @@ def import_optional(name: str, extra: str) -> Any:
 
     Parameters
     ----------
-    name : str
-        The package.
-    extra : str
-        The extra of sepkit that brings it.
+    name, extra : str
+        The package, and the extra of sepkit that brings it.
 
     Returns
     -------

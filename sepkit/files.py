@@ -28,7 +28,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def make_folders(places: Iterable[Path]) -> Iterator[None]:
-    """Make missing folders, with their parents; after an error, remove them again.
+    """Create missing folders and their parents; after an error, remove them again.
 
     A folder that cannot be made or written to raises a `SepkitError`.
     """

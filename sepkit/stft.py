@@ -97,7 +97,7 @@ REPORT_TRANSFORM = Transform()
 
 
 def count_frames(n_samples: int, *, transform: Transform = REPORT_TRANSFORM) -> int:
-    """Return the number of frames of `stft`: all overlapping ones cover every sample."""
+    """Return the number of frames of `stft`, with the padding at both ends."""
     return -(-(n_samples + transform.edge_length) // transform.hop_length)
 
 
@@ -171,8 +171,9 @@ def stft(audio: np.ndarray, *, transform: Transform = REPORT_TRANSFORM) -> np.nd
     Returns
     -------
     ndarray of shape (n_frames, 513, n_channels), complex64
-        Frame n starts at sample ``256 n - 768``: the signal is padded with zeros so that four
-        frames cover every sample (see `count_frames`).
+        Frame n starts at sample ``256 n - 768`` (for other transforms, `hop_length` and
+        `edge_length`): the signal is padded with zeros so that equally many frames cover every
+        sample.
     """
     edge = transform.edge_length
     n_frames = count_frames(len(audio), transform=transform)

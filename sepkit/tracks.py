@@ -72,7 +72,7 @@ class Track:
     @cached_property
     def mixture(self) -> np.ndarray:
         """The sum of the stems, float32 of shape (n_samples, n_channels)."""
-        return np.sum(list(self.stems.values()), axis=0)
+        return np.asarray(np.sum(list(self.stems.values()), axis=0))
 
     @property
     def licence_url(self) -> str:

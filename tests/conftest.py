@@ -57,13 +57,13 @@ def random_network(sizes):
 
 @pytest.fixture(scope="session")
 def untrained():
-    """A mono network that knows nothing, of the report's sizes."""
+    """An untrained mono network of the report's sizes."""
     return random_network(weights.REPORT_SIZES)
 
 
 @pytest.fixture(scope="session")
 def untrained_30():
-    """A mono network that knows nothing and sees 30 frames at once."""
+    """An untrained mono network with contexts of 30 frames."""
     return random_network(weights.Sizes(context=30))
 
 

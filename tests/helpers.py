@@ -21,6 +21,18 @@ def one_line(error, *needed):
         assert str(word) in text
 
 
+def check_track(song, *, n_samples=None, rate=tracks.RATE):
+    """Check the contract of a track."""
+    assert tuple(song.stems) == tracks.SOURCES
+    shapes = {stem.shape for stem in song.stems.values()}
+    assert len(shapes) == 1 and len(shapes.pop()) == 2
+    assert {stem.dtype for stem in song.stems.values()} == {np.dtype(np.float32)}
+    assert song.mixture.dtype == np.float32 and song.rate == rate
+    assert n_samples in (None, len(song.mixture))
+    np.testing.assert_allclose(song.mixture, sum(song.stems.values()), atol=1e-6)
+    assert song.name and song.artist and song.licence
+
+
 def noise_stems(seed, n_samples, n_channels=2):
     """Stems that differ in colour, so that there is something to learn."""
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Files to arrays and back: what is kept, what is refused, and that nothing half-written stays."""
+"""Reading, writing and resampling: precision, invalid input, and no half-written files."""
 
 import numpy as np
 import pytest
@@ -108,7 +108,7 @@ def test_reading_in_blocks_gives_the_file_and_may_stop_early(tmp_path, ffmpeg):
 
 @pytest.mark.parametrize("rate_in", [8000, 22050, 44100, 48000, 96000])
 @pytest.mark.parametrize("n_samples", [1, 1000, 44101])
-def test_resampling_gives_the_length_of_the_same_time(rate_in, n_samples):
+def test_resampling_keeps_the_duration(rate_in, n_samples):
     back = audio.resample(noise(n_samples), rate_in, 44100)
     assert back.shape == (-(-n_samples * 44100 // rate_in), 2)
     assert back.dtype == np.float32
@@ -136,14 +136,14 @@ def test_equal_rates_change_nothing():
 
 
 @pytest.mark.parametrize("rates", [(0, RATE), (RATE, 0), (-1, -1), (float("nan"), RATE)])
-def test_resampling_refuses_rates_that_are_none(rates):
+def test_rates_that_are_not_positive_are_refused(rates):
     with pytest.raises(ParameterError, match="give rates above 0") as error:
         audio.resample(noise(10), *rates)
     one_line(error)
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 2)])
-def test_fitting_a_length_cuts_or_pads_the_end(shape):
+def test_fix_length_trims_or_pads_the_end(shape):
     sound = np.arange(1, 1 + np.prod(shape), dtype=np.float32).reshape(shape)
     np.testing.assert_array_equal(audio.fix_length(sound, 3), sound[:3])
     longer = audio.fix_length(sound, 8)
@@ -237,7 +237,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, python):
     ("name", "reason"),
     [("none/a.wav", "No such file"), ("file/a.wav", "Not a directory"), ("place.wav", "directory")],
 )
-def test_a_place_that_takes_no_file_is_named_with_the_reason(tmp_path, name, reason):
+def test_a_path_that_cannot_be_written_is_named_with_the_reason(tmp_path, name, reason):
     (tmp_path / "file").touch()
     (tmp_path / "place.wav").mkdir()
     before = sorted(tmp_path.rglob("*"))
@@ -262,7 +262,7 @@ def test_what_a_format_cannot_hold_is_refused_before_a_file_is_made(
     assert list(tmp_path.iterdir()) == []
 
 
-# What is no sound.
+# Invalid input.
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
@@ -273,7 +273,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".mp3", ".m4a", ".raw", ".txt", ""])
-def test_empty_and_text_files_are_no_sound(tmp_path, suffix, ffmpeg):
+def test_empty_and_text_files_are_refused(tmp_path, suffix, ffmpeg):
     path = tmp_path / f"a{suffix}"
     path.touch()
     with pytest.raises(AudioError, match="the file is empty") as error:
@@ -285,7 +285,7 @@ def test_empty_and_text_files_are_no_sound(tmp_path, suffix, ffmpeg):
     one_line(error, path)
 
 
-def test_a_film_without_sound_is_no_sound(tmp_path, ffmpeg):
+def test_a_video_without_sound_is_refused(tmp_path, ffmpeg):
     path = tmp_path / "a.mp4"
     ffmpeg("-f", "lavfi", "-i", "testsrc=duration=0.2:size=64x64", path)
     with pytest.raises(AudioError, match="not audio") as error:
@@ -314,7 +314,7 @@ def test_a_wav_without_samples_is_refused(tmp_path):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [0, audio.BLOCK + 5])
-def test_samples_that_are_no_numbers_are_refused(tmp_path, value, place):
+def test_nan_and_infinite_samples_are_refused(tmp_path, value, place):
     sound = noise(audio.BLOCK + 10)
     sound[place, 1] = value
     path = tmp_path / "a.wav"
@@ -324,7 +324,7 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path, value, place):
     one_line(error, path)
 
 
-def test_a_flac_that_breaks_off_is_refused(tmp_path):
+def test_a_truncated_flac_is_refused(tmp_path):
     path = tmp_path / "a.flac"
     audio.write(path, noise(100000), RATE)
     path.write_bytes(path.read_bytes()[:100000])
@@ -334,7 +334,7 @@ def test_a_flac_that_breaks_off_is_refused(tmp_path):
     one_line(error, path)
 
 
-def test_an_m4a_that_breaks_off_is_refused(tmp_path, ffmpeg):
+def test_a_truncated_m4a_is_refused(tmp_path, ffmpeg):
     audio.write(tmp_path / "a.wav", noise(100000), RATE)
     path = tmp_path / "a.m4a"
     ffmpeg("-i", tmp_path / "a.wav", "-movflags", "+faststart", path)

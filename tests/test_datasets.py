@@ -1,116 +1,18 @@
-"""Songs from everywhere under one contract: order, laziness, sums, and what is missing."""
+"""The loaders: order, splits and licences, missing or broken data, downloads."""
 
 import hashlib
-import pickle
 import shutil
 import sys
-from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
 import pytest
+from helpers import check_track as check
 from helpers import noise, one_line
 
 from sepkit import audio, datasets
 from sepkit.errors import DatasetError, MissingPackageError, ParameterError
-from sepkit.tracks import RATE, SOURCES, Track
-
-
-class Reader:
-    """Four stems of noise; counts how often it is asked for them."""
-
-    def __init__(self, n_samples=1000):
-        self.n_samples, self.calls = n_samples, 0
-
-    def __call__(self):
-        self.calls += 1
-        return {source: noise(self.n_samples, seed=i) for i, source in enumerate(SOURCES)}
-
-
-def track(reader, **fields):
-    return Track(name="A - B", artist="A", licence="CC0", rate=100, reader=reader, **fields)
-
-
-def check(song, *, n_samples=None, rate=RATE):
-    """Check the contract of a track."""
-    assert tuple(song.stems) == SOURCES
-    shapes = {stem.shape for stem in song.stems.values()}
-    assert len(shapes) == 1 and len(shapes.pop()) == 2
-    assert {stem.dtype for stem in song.stems.values()} == {np.dtype(np.float32)}
-    assert song.mixture.dtype == np.float32 and song.rate == rate
-    assert n_samples in (None, len(song.mixture))
-    np.testing.assert_allclose(song.mixture, sum(song.stems.values()), atol=1e-6)
-    assert song.name and song.artist and song.licence
-
-
-# Track.
-
-
-def test_a_track_reads_nothing_until_asked_and_then_once():
-    reader = Reader()
-    song = track(reader)
-    excerpt = song.excerpt(1.0, 2.0)
-    assert reader.calls == 0
-    assert song.stems is song.stems and song.mixture is song.mixture
-    assert reader.calls == 1
-    assert excerpt.mixture.shape == (100, 2)
-    assert reader.calls == 2
-
-
-def test_the_mixture_is_the_sum_of_the_stems():
-    check(track(Reader()), n_samples=1000, rate=100)
-
-
-@pytest.mark.parametrize(
-    ("limits", "part"),
-    [((), slice(0, 1000)), ((2.5,), slice(250, 1000)), ((0, 1), slice(0, 100)),
-     ((2.504, 3.006), slice(250, 301)), ((9, 99), slice(900, 1000))],
-)  # fmt: skip
-def test_an_excerpt_is_that_part_of_every_stem(limits, part):
-    song = track(Reader(), genre="Jazz", files=(Path("x"),))
-    excerpt = song.excerpt(*limits)
-    for source in SOURCES:
-        np.testing.assert_array_equal(excerpt.stems[source], song.stems[source][part])
-    assert excerpt.name == song.name and excerpt.genre == "Jazz" and excerpt.files == song.files
-
-
-def test_an_excerpt_of_an_excerpt_counts_from_its_start():
-    song = track(Reader())
-    np.testing.assert_array_equal(song.excerpt(2, 8).excerpt(1, 3).mixture, song.mixture[300:500])
-
-
-@pytest.mark.parametrize("limits", [(-1, 2), (2, 1), (2, 2)])
-def test_an_excerpt_of_no_length_is_refused_at_once(limits):
-    with pytest.raises(ParameterError, match="start < stop") as error:
-        track(Reader()).excerpt(*limits)
-    one_line(error)
-
-
-def test_an_excerpt_after_the_end_is_refused():
-    with pytest.raises(ParameterError, match="the song is shorter") as error:
-        _ = track(Reader()).excerpt(10.0).stems
-    one_line(error)
-
-
-def test_tracks_cannot_be_changed():
-    with pytest.raises(AttributeError):
-        track(Reader()).name = "C"
-
-
-def test_the_hash_is_that_of_the_files_or_of_the_samples(tmp_path):
-    (tmp_path / "a").write_bytes(b"one")
-    (tmp_path / "b").write_bytes(b"two")
-    song = track(Reader(), files=(tmp_path / "a", tmp_path / "b"))
-    assert song.sha256() == hashlib.sha256(b"onetwo").hexdigest()
-    assert track(Reader()).sha256() == track(Reader()).sha256() != track(Reader(999)).sha256()
-
-
-def test_tracks_can_be_sent_to_other_processes(falcon, stems_folder):
-    songs = [falcon.excerpt(1, 2), *datasets.folder(stems_folder("A - B")), track(Reader())]
-    for song in songs:
-        copy = pickle.loads(pickle.dumps(song))
-        np.testing.assert_array_equal(copy.mixture, song.mixture)
-
+from sepkit.tracks import RATE, SOURCES
 
 # The example.
 
@@ -146,7 +48,7 @@ def test_example_without_its_package_or_ffmpeg_says_what_to_install(monkeypatch,
     assert "ffmpeg" in run.stderr.splitlines()[-1]
 
 
-# Songs of one's own.
+# Folders of stems.
 
 
 def test_folder_lists_songs_by_name_and_takes_any_format(stems_folder, tmp_path, ffmpeg):
@@ -187,7 +89,7 @@ def test_folder_prefers_sound_to_other_files_of_the_same_name(stems_folder):
     assert song.files[0] == place / "bass.wav"
 
 
-def test_folder_of_here_is_named_after_the_folder(stems_folder, monkeypatch):
+def test_the_current_folder_is_named_after_itself(stems_folder, monkeypatch):
     monkeypatch.chdir(stems_folder("My song"))
     assert [song.name for song in datasets.folder(".")] == ["My song"]
 
@@ -330,7 +232,7 @@ def test_stem_files_hold_mixture_drums_bass_other_vocals(tmp_path, ffmpeg):
     assert song.name == "A - B" and song.artist == "A"
 
 
-def test_a_stem_file_that_is_none_is_named(tmp_path, falcon, ffmpeg):
+def test_a_file_that_is_not_a_stem_file_is_named(tmp_path, falcon, ffmpeg):
     pytest.importorskip("musdb")
     (tmp_path / "test").mkdir()
     path = tmp_path / "test" / "A - B.stem.mp4"
@@ -360,7 +262,7 @@ def test_unknown_splits_of_dsd100_are_refused(split):
 
 
 @pytest.mark.parametrize("split", ["test+others", "validation+others", "dev+", "dev+more"])
-def test_other_songs_join_those_for_training_alone(split):
+def test_other_songs_are_never_added_to_validation_or_test(split):
     with pytest.raises(ParameterError, match="use dev.others or train.others") as error:
         datasets.dsd100(split)
     one_line(error, split)
@@ -381,7 +283,7 @@ def test_every_fifth_song_of_dev_is_for_validation_and_the_others_for_training(m
     assert datasets.dsd100("train+others") == datasets.dsd100("train") + others
 
 
-def test_a_root_that_is_none_is_named(tmp_path):
+def test_a_root_without_musdb18_is_named(tmp_path):
     pytest.importorskip("musdb")
     with pytest.raises(DatasetError, match="no folder train or test") as error:
         datasets.musdb18("test", tmp_path / "none")
@@ -428,7 +330,7 @@ def test_dsd100_sample_with_a_song_missing_names_it(sample, tmp_path, monkeypatc
     one_line(error, tmp_path / "musdb18-7", absent.name)
 
 
-def test_other_songs_that_are_not_there_are_named(sample):
+def test_missing_other_songs_are_named(sample):
     rows = [row["track"] for row in datasets.musdb_table() if not row["dsd100_id"]]
     if any((sample / "train" / f"{name}.stem.mp4").exists() for name in rows):
         pytest.skip("the sample is whole")
@@ -468,7 +370,7 @@ def test_without_network_the_sample_says_so_and_leaves_no_folder(tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_data_lies_where_sepkit_data_says_or_in_the_users_cache(tmp_path, monkeypatch):
+def test_the_cache_is_sepkit_data_or_else_the_users_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SEPKIT_DATA", str(tmp_path))
     assert datasets.cache_folder() == tmp_path
     for value in ("", None):
@@ -483,7 +385,7 @@ def test_sepkit_data_must_be_absolute(monkeypatch):
     one_line(error, "SEPKIT_DATA=data")
 
 
-def test_open_stems_where_they_lie_are_checked_by_hash(sample):
+def test_open_stems_in_the_cache_match_their_hashes(sample):
     songs = datasets.open_stems()
     if not songs[0].files:
         pytest.skip("SEPKIT_DATA names no folder that holds open-stems")
@@ -525,6 +427,57 @@ def test_open_stems_are_mixed_from_the_files_that_the_manifest_names(tmp_path, m
         noise(1002, seed=2), 1019
     )
     np.testing.assert_allclose(song.stems["bass"], 0.781906 * wanted, atol=1e-6)
+
+
+@pytest.fixture
+def upstream(tmp_path, monkeypatch):
+    """The artists' files, downloaded before, with their hashes in the manifest; no network."""
+    pooch = pytest.importorskip("pooch")
+    manifest = datasets.read_json(datasets.packaged("open_stems.json"))
+    (song,) = manifest["songs"]
+    place = tmp_path / "open-stems-upstream" / song["commit"]
+    place.mkdir(parents=True)
+    song["upstream_sha256"] = {}
+    for path in sum(song["sources"].values(), []):
+        file = place / path.rpartition("/")[2]
+        audio.write(file.with_suffix(".wav"), noise(1000), RATE)
+        file.with_suffix(".wav").rename(file)
+        song["upstream_sha256"][path] = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setattr(datasets, "read_json", lambda _: manifest)
+    monkeypatch.setenv("SEPKIT_DATA", str(tmp_path))
+
+    def fail(*_, **__):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(pooch.downloaders.HTTPDownloader, "__call__", fail)
+    return place
+
+
+def test_open_stems_downloaded_before_need_no_network_if_their_hashes_match(upstream):
+    (song,) = datasets.open_stems()
+    check(song, n_samples=1000)
+
+
+def test_an_upstream_file_of_another_hash_is_not_used(upstream, monkeypatch):
+    import pooch
+
+    place = upstream
+    first = place / "4.Potassium_Stem_PAD + BASS_mobile.m4a"
+    audio.write(place / "other.wav", noise(1000, seed=1), RATE)
+    (place / "other.wav").rename(first)
+    (song,) = datasets.open_stems()
+    with pytest.raises(DatasetError, match="cannot be fetched") as error:
+        _ = song.stems
+    one_line(error, first.name)
+
+    def download(_, url, file, *__, **___):
+        with open(file, "wb") as stream:
+            stream.write(b"changed upstream")
+
+    monkeypatch.setattr(pooch.downloaders.HTTPDownloader, "__call__", download)
+    with pytest.raises(DatasetError, match="not the file of the manifest") as error:
+        _ = song.stems
+    one_line(error, first.name, "SEPKIT_DATA")
 
 
 def test_open_stems_without_network_name_the_file(tmp_path, monkeypatch):

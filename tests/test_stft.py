@@ -36,13 +36,13 @@ def test_window_is_the_periodic_hann_and_its_squares_add_up():
     np.testing.assert_allclose(squares, 1.5, atol=1e-6)
 
 
-def test_a_segment_comes_back_faded_over_768_samples_at_either_end():
+def test_an_inverted_segment_is_faded_over_768_samples_at_either_end():
     segment = noise(stft.SEGMENT_LENGTH, 1)
     back = stft.invert_frames(stft.transform_frames(segment))
     middle = slice(stft.EDGE_LENGTH, -stft.EDGE_LENGTH)
     np.testing.assert_allclose(back[middle], segment[middle], atol=1e-5)
     assert back.shape == segment.shape
-    # What is left near the ends is the sum of fewer than four squared windows, over 3/2.
+    # Near the ends the gain is the sum of fewer than four squared windows, over 3/2.
     squares = stft.REPORT_TRANSFORM.window_values() ** 2 / 1.5
     gain = np.zeros(stft.SEGMENT_LENGTH)
     for frame in range(stft.CONTEXT):
@@ -105,7 +105,7 @@ def test_one_context_is_one_segment():
 
 
 @pytest.mark.parametrize("n_samples", [1, 8448, 8449, 20000])
-def test_segments_overlap_as_asked_and_hold_all_of_the_sound(n_samples):
+def test_overlapping_segments_hold_the_whole_signal(n_samples):
     sound = noise(n_samples, 2)
     pieces = stft.split_segments(sound, length=8448, step=1280)
     padded = np.pad(sound, [(0, 8448), (0, 0)])

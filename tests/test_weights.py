@@ -30,12 +30,12 @@ def test_each_layer_has_the_report_s_number_of_parameters(layer, n_parameters):
 
 
 @pytest.mark.parametrize(("channels", "n_sources"), [(1, 4), (2, 4), (3, 2), (1, 5)])
-def test_dimensions_are_told_from_the_arrays(channels, n_sources):
+def test_channels_and_sources_are_inferred_from_the_arrays(channels, n_sources):
     values = weights.initialize(channels=channels, n_sources=n_sources)
     assert weights.check_shapes(values) == (channels, n_sources)
 
 
-def test_first_values_follow_glorot_and_the_seed():
+def test_initial_weights_follow_glorot_and_the_seed():
     values = weights.initialize(seed=3)
     kernel = values["horizontal_deconvolution/kernel"]
     limit = np.sqrt(6 / (12 * 50 + 12 * 30))
@@ -48,7 +48,7 @@ def test_first_values_follow_glorot_and_the_seed():
     assert not np.array_equal(kernel[0], kernel[1])
 
 
-def test_a_weight_file_comes_back_equal(tmp_path):
+def test_a_weight_file_is_read_back_equal(tmp_path):
     values = weights.initialize(channels=2, seed=1)
     weights.save(values, tmp_path / "x.weights.h5")
     back = weights.load(tmp_path / "x.weights.h5")
@@ -57,7 +57,7 @@ def test_a_weight_file_comes_back_equal(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x.weights.h5"]
 
 
-def test_the_length_of_a_context_is_read_off_the_arrays():
+def test_layer_sizes_are_inferred_from_the_arrays():
     for sizes in (
         Sizes(),
         Sizes(context=30),
@@ -67,7 +67,7 @@ def test_the_length_of_a_context_is_read_off_the_arrays():
         assert weights.infer_sizes(weights.initialize(sizes=sizes)) == sizes
 
 
-def test_arrays_made_for_contexts_of_different_lengths_are_refused():
+def test_arrays_for_contexts_of_different_lengths_are_refused():
     values = weights.initialize()
     longer = weights.initialize(sizes=Sizes(context=30))
     for name in ("global_dense/kernel", "single_dense/kernel", "single_dense/bias"):
