@@ -283,7 +283,7 @@ class _State:
                 for i, variable in enumerate(self.variables):
                     variable.assign(file[f"variables/{i:03d}"][()])
                 self.history = json.loads(file["history"][()])
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, ValueError) as error:
             raise ModelError(f"{path}: not a checkpoint; delete it or name another file") from error
 
 

@@ -199,6 +199,16 @@ def test_a_file_that_is_no_checkpoint_is_refused(songs, tmp_path):
         checkpoint_of(songs, tmp_path / "state.h5")
 
 
+def test_a_checkpoint_with_damaged_json_is_refused(songs, tmp_path):
+    checkpoint_of(songs, tmp_path / "state.h5")
+    with h5py.File(tmp_path / "state.h5", "a") as file:
+        text = file["history"][()].decode()
+        del file["history"]
+        file["history"] = text[:-1]
+    with pytest.raises(ModelError, match=r"state\.h5: not a checkpoint"):
+        checkpoint_of(songs, tmp_path / "state.h5")
+
+
 def test_a_checkpoint_holds_plain_arrays_and_leaves_no_part_behind(songs, tmp_path):
     checkpoint_of(songs, tmp_path / "state.h5")
     assert [path.name for path in tmp_path.iterdir()] == ["state.h5"]

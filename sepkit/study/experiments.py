@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from sepkit.losses import ALPHA, BETA, GAMMA
 from sepkit.stft import REPORT_TRANSFORM, Transform
 from sepkit.study import cards
 from sepkit.study.remix import Remix, RemixBatches
+from sepkit.study.studio import random_effects
 from sepkit.tracks import SOURCES, Track
 from sepkit.weights import DECODER, REPORT_SIZES, Sizes
 
@@ -228,10 +230,6 @@ def open_store(experiment: Experiment, tracks: Sequence[Track]) -> batches.SongS
 
 def _with_effects(remix: Remix, sources: np.ndarray, name: str) -> Iterable[np.ndarray]:
     """Yield each version of a song twice: as it is, and through effects drawn from its name."""
-    import zlib
-
-    from sepkit.study.studio import random_effects
-
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     for sound in remix.variants(sources, name):
         yield sound
