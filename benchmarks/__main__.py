@@ -26,7 +26,18 @@ from joblib.externals.loky import get_reusable_executor
 
 from benchmarks import measure
 from benchmarks.measure import ROOT, Row, against, alternate, median, within
-from sepkit import audio, bsseval, cli, files, masks, metrics, network, separation, stft
+from sepkit import (
+    audio,
+    bsseval,
+    cli,
+    files,
+    masks,
+    metrics,
+    network,
+    separation,
+    stft,
+    streaming,
+)
 from sepkit.stft import CONTEXT
 from sepkit.study import cards, evaluation
 from sepkit.tracks import RATE, SOURCES, Track
@@ -91,7 +102,7 @@ def network_rows(machine: dict, seconds: float) -> list[Row]:
 
     from benchmarks.baselines import BATCH, convolutional_masks
 
-    values = separation.resolve_weights("experiment1")
+    values = streaming.resolve_weights("experiment1")
     prepared = network.prepare(values)
     convolutional = tf.function(convolutional_masks(values), reduce_retracing=True)
     spectra = stft.transform_frames(stft.split_segments(noise(seconds, 1)))
@@ -215,7 +226,7 @@ def song_rows(machine: dict, seconds: float, folder: Path) -> list[Row]:
             )
         assert code == 0
 
-    report = ReportProcedure(separation.resolve_weights("experiment2"))
+    report = ReportProcedure(streaming.resolve_weights("experiment2"))
     times = alternate(
         {
             "25": lambda: command_line("experiment2", 25),
@@ -239,12 +250,12 @@ def song_rows(machine: dict, seconds: float, folder: Path) -> list[Row]:
     ]  # fmt: skip
 
     # What cannot be left out, alone: the same products; and the same transforms.
-    pairs = network.prepare(separation.resolve_weights("experiment3"))
+    pairs = network.prepare(streaming.resolve_weights("experiment3"))
     for hop in (25, 5):
-        stretches = list(separation._stretches([noise(10)], 2, pairs, hop))
+        stretches = list(streaming._stretches([noise(10)], 2, pairs, hop))
         window, frames, size = stretches[1]
         shapes = products_of(
-            lambda w=window, f=frames, s=size, h=hop: separation._separate_stretch(
+            lambda w=window, f=frames, s=size, h=hop: streaming._separate_stretch(
                 w, f, s, pairs, 1, h
             )
         )
@@ -342,11 +353,11 @@ def start_rows(folder: Path) -> list[Row]:
 GROWTH = """
 import resource, sys, time
 import numpy as np
-from sepkit import separation
+from sepkit.streaming import separate_stream
 seconds, second = int(sys.argv[1]), np.random.default_rng(0).standard_normal((44100, 2), np.float32)
 blocks = (0.1 * second for _ in range(seconds))
 started, n = time.perf_counter(), 0
-for stems in separation.separate_stream(blocks, 44100, 2):
+for stems in separate_stream(blocks, 44100, 2):
     n += stems.shape[1]
 assert n == 44100 * seconds
 took = time.perf_counter() - started

@@ -4,6 +4,7 @@ from . import bsseval as bsseval
 from . import datasets as datasets
 from . import errors as errors
 from . import files as files
+from . import io as io
 from . import losses as losses
 from . import masks as masks
 from . import metrics as metrics
@@ -12,6 +13,7 @@ from . import network as network
 from . import notebook as notebook
 from . import separation as separation
 from . import stft as stft
+from . import streaming as streaming
 from . import study as study
 from . import tracks as tracks
 from . import training as training

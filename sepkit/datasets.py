@@ -20,6 +20,8 @@ import numpy as np
 from sepkit import audio
 from sepkit.errors import AudioError, DatasetError, ParameterError, import_optional
 from sepkit.files import packaged, read_json
+from sepkit.io.decoding import AudioFile
+from sepkit.io.encoding import FORMATS
 from sepkit.tracks import RATE, SOURCES, Stems, Track, cut_stems
 
 
@@ -256,7 +258,7 @@ def folder(root: str | os.PathLike[str]) -> list[Track]:
 def _stem_files(place: Path) -> dict[str, Path]:
     found = [path for path in place.iterdir() if path.is_file() and path.stem in SOURCES]
     # If there are several, bass.wav takes precedence over bass.m4a, bass.mid or bass.txt.
-    found.sort(key=lambda path: (path.suffix.lower() in audio.FORMATS, path.name))
+    found.sort(key=lambda path: (path.suffix.lower() in FORMATS, path.name))
     return {path.stem: path for path in found}
 
 
@@ -271,7 +273,7 @@ def _folder_track(
         )
     name = name or place.resolve().name
     files = tuple(found[source] for source in SOURCES)
-    rate, reader = audio.AudioFile(files[0]).rate, partial(_read_files, files)
+    rate, reader = AudioFile(files[0]).rate, partial(_read_files, files)
     return Track(name, name.partition(" - ")[0], licence, rate, reader, files, genre)
 
 

@@ -14,6 +14,10 @@ class AudioError(SepkitError):
     """Audio that cannot be read, written or used."""
 
 
+class AudioWarning(UserWarning):
+    """Audio that was read although something is wrong with it."""
+
+
 class DatasetError(SepkitError):
     """A data set, or a song of one, that is missing or incomplete."""
 

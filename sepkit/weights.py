@@ -308,12 +308,30 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     with opened as file:
         group = file.get(_FILE_GROUP, {})
         files = {name: name.replace("/", "_") for name in shapes()}
-        values = {name: group[stored][()] for name, stored in files.items() if stored in group}
-    try:
-        check_shapes(values)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
+        try:
+            stored = {name: group[key] for name, key in files.items() if key in group}
+            for name, value in stored.items():
+                if not isinstance(value, h5py.Dataset) or value.dtype.kind != "f":
+                    raise ModelError(f"weights: {name} is no array of float; give another file")
+            # Before they are read: a damaged file may declare more than any memory holds.
+            check_shapes(stored)
+            values = {name: np.asarray(value, np.float32) for name, value in stored.items()}
+            check_finite(values)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from None
+        except (OSError, KeyError, ValueError, RuntimeError, MemoryError) as error:  # HDF5's
+            raise ModelError(f"{path}: the file is damaged; get another copy") from error
     return values
+
+
+def check_finite(weights: Weights) -> None:
+    """Raise a `ModelError` if a network's weights are not all finite."""
+    for name, value in weights.items():
+        if not np.isfinite(value).all():
+            raise ModelError(
+                f"weights: {name} holds NaN or infinite values; take an earlier checkpoint, or "
+                "train again"
+            )
 
 
 def list_models() -> list[str]:

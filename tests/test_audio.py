@@ -7,6 +7,7 @@ from helpers import noise, one_line
 
 from sepkit import audio
 from sepkit.errors import AudioError, ParameterError
+from sepkit.io import decoding, encoding
 
 RATE = 44100
 
@@ -21,7 +22,7 @@ def correlation(a, b):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
-@pytest.mark.parametrize("n_samples", [1, audio.BLOCK, audio.BLOCK + 3])
+@pytest.mark.parametrize("n_samples", [1, decoding.BLOCK, audio.BLOCK + 3])
 def test_float_wav_keeps_every_sample(tmp_path, n_samples, channels):
     sound = 3 * noise(n_samples, channels)
     audio.write(tmp_path / "a.wav", sound, 48000)
@@ -91,14 +92,14 @@ def test_a_name_that_ffmpeg_could_take_for_something_else_is_a_name(
 
 
 def test_reading_in_blocks_gives_the_file_and_may_stop_early(tmp_path, ffmpeg):
-    sound = noise(2 * audio.BLOCK + 7)
+    sound = noise(2 * decoding.BLOCK + 7)
     audio.write(tmp_path / "a.wav", sound, RATE)
     ffmpeg("-i", tmp_path / "a.wav", "-c:a", "pcm_f32le", tmp_path / "a.mka")
     for name in ("a.wav", "a.mka"):
-        blocks = list(audio.AudioFile(tmp_path / name).blocks())
-        assert [len(block) for block in blocks] == [audio.BLOCK, audio.BLOCK, 7]
+        blocks = list(decoding.AudioFile(tmp_path / name).blocks())
+        assert [len(block) for block in blocks] == [decoding.BLOCK, audio.BLOCK, 7]
         np.testing.assert_array_equal(np.concatenate(blocks), sound)
-        started = audio.AudioFile(tmp_path / name).blocks()
+        started = decoding.AudioFile(tmp_path / name).blocks()
         next(started)
         started.close()
 
@@ -135,9 +136,13 @@ def test_equal_rates_change_nothing():
     assert audio.resample(sound, RATE, RATE) is sound
 
 
-@pytest.mark.parametrize("rates", [(0, RATE), (RATE, 0), (-1, -1), (float("nan"), RATE)])
+@pytest.mark.parametrize(
+    "rates",
+    [(0, RATE), (RATE, 0), (-1, -1), (float("nan"), RATE), (float("inf"), RATE), (RATE, None),
+     ("44100", RATE)],
+)  # fmt: skip
 def test_rates_that_are_not_positive_are_refused(rates):
-    with pytest.raises(ParameterError, match="give rates above 0") as error:
+    with pytest.raises(ParameterError, match="give a finite rate in Hz above 0") as error:
         audio.resample(noise(10), *rates)
     one_line(error)
 
@@ -203,12 +208,36 @@ def test_unknown_formats_and_policies_are_refused(tmp_path, suffix, clip):
     assert list(tmp_path.iterdir()) == []
 
 
+INTEGERS = [(np.int16, 2**15, 0), (np.int32, 2**31, 0), (np.uint8, 2**7, 2**7), (np.int8, 2**7, 0),
+            (np.uint16, 2**15, 2**15)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "scale", "middle"), INTEGERS)
+def test_integers_are_scaled_by_the_range_of_their_type(tmp_path, kind, scale, middle):
+    sound = np.round(128 * noise(1000)) / 128  # in steps that all of them have
+    integers = (sound.astype(np.float64) * scale + middle).astype(kind)
+    np.testing.assert_array_equal(audio.to_float(integers), sound.astype(np.float32))
+    audio.write(tmp_path / "a.wav", integers, RATE)
+    np.testing.assert_array_equal(audio.read(tmp_path / "a.wav")[0], sound.astype(np.float32))
+    extremes = audio.to_float(np.array([np.iinfo(kind).min, np.iinfo(kind).max], kind))
+    assert extremes[0] == -1 and 0.99 < extremes[1] <= 1
+
+
+@pytest.mark.parametrize("values", [np.zeros(5, np.int64), np.zeros(5, bool), "a.wav", None,
+                                    np.zeros(5, np.complex64), [["a"]]])  # fmt: skip
+def test_other_types_are_refused(tmp_path, values):
+    with pytest.raises(ParameterError, match="give an array of float") as error:
+        audio.write(tmp_path / "a.wav", values, RATE)
+    one_line(error)
+    assert list(tmp_path.iterdir()) == []
+
+
 # Nothing half-written.
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
     audio.write(tmp_path / "a.wav", noise(10), RATE)
-    with pytest.raises(ZeroDivisionError), audio.writer(tmp_path / "a.wav", RATE, 2) as file:
+    with pytest.raises(ZeroDivisionError), encoding.writer(tmp_path / "a.wav", RATE, 2) as file:
         file.write(noise(20, seed=1))
         1 / 0  # noqa: B018
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
@@ -216,7 +245,7 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_the_file_appears_only_when_it_is_whole(tmp_path):
-    with audio.writer(tmp_path / "a.wav", RATE, 2) as file:
+    with encoding.writer(tmp_path / "a.wav", RATE, 2) as file:
         file.write(noise(20))
         assert not (tmp_path / "a.wav").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
@@ -256,7 +285,7 @@ def test_what_a_format_cannot_hold_is_refused_before_a_file_is_made(
     tmp_path, suffix, rate, channels
 ):
     path = tmp_path / f"a{suffix}"
-    with pytest.raises(AudioError) as error, audio.writer(path, rate, channels):
+    with pytest.raises(AudioError) as error, encoding.writer(path, rate, channels):
         pass
     one_line(error, path, rate, channels, "choose another format")
     assert list(tmp_path.iterdir()) == []
@@ -313,33 +342,12 @@ def test_a_wav_without_samples_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("place", [0, audio.BLOCK + 5])
+@pytest.mark.parametrize("place", [0, decoding.BLOCK + 5])
 def test_nan_and_infinite_samples_are_refused(tmp_path, value, place):
-    sound = noise(audio.BLOCK + 10)
+    sound = noise(decoding.BLOCK + 10)
     sound[place, 1] = value
     path = tmp_path / "a.wav"
     audio.write(path, sound, RATE)
     with pytest.raises(AudioError, match="NaN or infinite") as error:
-        audio.read(path)
-    one_line(error, path)
-
-
-def test_a_truncated_flac_is_refused(tmp_path):
-    path = tmp_path / "a.flac"
-    audio.write(path, noise(100000), RATE)
-    path.write_bytes(path.read_bytes()[:100000])
-    assert audio.AudioFile(path).n_channels == 2
-    with pytest.raises(AudioError, match="cannot be decoded") as error:
-        audio.read(path)
-    one_line(error, path)
-
-
-def test_a_truncated_m4a_is_refused(tmp_path, ffmpeg):
-    audio.write(tmp_path / "a.wav", noise(100000), RATE)
-    path = tmp_path / "a.m4a"
-    ffmpeg("-i", tmp_path / "a.wav", "-movflags", "+faststart", path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    assert audio.AudioFile(path).n_channels == 2
-    with pytest.raises(AudioError, match="cannot decode") as error:
         audio.read(path)
     one_line(error, path)

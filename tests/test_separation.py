@@ -8,7 +8,7 @@ import threadpoolctl
 from helpers import noise, one_line
 
 import sepkit
-from sepkit import audio, masks, network, separation, stft, weights
+from sepkit import audio, masks, network, stft, streaming, weights
 from sepkit.errors import AudioError, ModelError, ParameterError
 from sepkit.tracks import RATE, SOURCES
 
@@ -163,7 +163,7 @@ def test_separation_is_the_mean_of_all_contexts(untrained, hop, n_samples):
 @pytest.mark.parametrize("hop", [25, 7, 3])
 @pytest.mark.parametrize(("n_frames", "n_samples"), [(1, 3000), (10, 15000), (33, 25000)])
 def test_the_length_of_a_stretch_does_not_matter(untrained, monkeypatch, hop, n_frames, n_samples):
-    monkeypatch.setattr(separation, "_STRETCH", 256 * n_frames)
+    monkeypatch.setattr(streaming, "_STRETCH", 256 * n_frames)
     song = noise(n_samples, 1)
     stems = sepkit.separate(song, RATE, model=untrained, hop=hop)
     assert_alike(stems, whole_song(song, untrained, hop))
@@ -174,7 +174,7 @@ def test_the_length_of_a_stretch_does_not_matter(untrained, monkeypatch, hop, n_
 def test_a_network_of_longer_contexts_separates(
     untrained_30, monkeypatch, hop, n_frames, n_samples
 ):
-    monkeypatch.setattr(separation, "_STRETCH", 256 * n_frames)
+    monkeypatch.setattr(streaming, "_STRETCH", 256 * n_frames)
     song = noise(n_samples, 1)
     stems = sepkit.separate(song, RATE, model=untrained_30, hop=hop)
     assert_alike(stems, whole_song(song, untrained_30, hop))
@@ -182,7 +182,7 @@ def test_a_network_of_longer_contexts_separates(
 
 
 def test_songs_of_several_stretches_have_no_seams(untrained):
-    song = noise(separation._STRETCH + 15000, 1)
+    song = noise(streaming._STRETCH + 15000, 1)
     stems = sepkit.separate(song, RATE, model=untrained, hop=25)
     assert_alike(stems, whole_song(song, untrained, 25))
 
@@ -190,10 +190,10 @@ def test_songs_of_several_stretches_have_no_seams(untrained):
 @pytest.mark.parametrize("rate", [44100, 32000])
 @pytest.mark.parametrize("sizes", [[1, 999, 3, 20000], [25003], [5000] * 5 + [3]])
 def test_the_size_of_the_blocks_does_not_matter(untrained, monkeypatch, rate, sizes):
-    monkeypatch.setattr(separation, "_STRETCH", 256 * 32)
+    monkeypatch.setattr(streaming, "_STRETCH", 256 * 32)
     song = noise(sum(sizes), 1)
     blocks = np.split(song, np.cumsum(sizes)[:-1])
-    got = list(separation.separate_stream(iter(blocks), rate, 1, model=untrained, hop=7))
+    got = list(streaming.separate_stream(iter(blocks), rate, 1, model=untrained, hop=7))
     stems = dict(zip(SOURCES, np.concatenate(got, axis=1), strict=True))
     assert_alike(stems, sepkit.separate(song, rate, model=untrained, hop=7), 1e-6)
 
@@ -211,12 +211,12 @@ def test_blocks_are_given_back_while_the_song_still_comes(untrained, monkeypatch
             given += rate
             yield noise(rate, 1)
 
-    for stems in separation.separate_stream(blocks(), rate, 1, model=untrained):
+    for stems in streaming.separate_stream(blocks(), rate, 1, model=untrained):
         lag = max(lag, given - taken)
         taken += stems.shape[1]
     assert taken == given == 60 * rate
     # A stretch in each thread, one that waits and one that is gathered, and what is around it.
-    assert lag < (n_threads + 2) * separation._STRETCH * rate / RATE + 2 * rate
+    assert lag < (n_threads + 2) * streaming._STRETCH * rate / RATE + 2 * rate
 
 
 @pytest.mark.parametrize("rate", [44100, 48000])
@@ -226,7 +226,7 @@ def test_memory_does_not_grow_with_the_song(untrained, monkeypatch, rate):
 
     def peak(seconds):
         tracemalloc.start()
-        for _ in separation.separate_stream(
+        for _ in streaming.separate_stream(
             (second for _ in range(seconds)), rate, 1, model=untrained
         ):
             pass
@@ -255,7 +255,7 @@ def test_mean_masks_sum_to_one_in_every_bin(hop, n_frames, channels):
 
 
 def test_one_thread_and_several_give_the_same(untrained):
-    song = noise(3 * separation._STRETCH)
+    song = noise(3 * streaming._STRETCH)
     several = sepkit.separate(song, RATE, model=untrained)
     with threadpoolctl.threadpool_limits(1):
         one = sepkit.separate(song, RATE, model=untrained)
@@ -276,7 +276,7 @@ def test_blas_has_its_threads_back_afterwards_and_after_an_error(untrained):
         raise AudioError("cannot be decoded")
 
     with pytest.raises(AudioError, match="cannot be decoded"):
-        list(separation.separate_stream(broken(), RATE, 2, model=untrained))
+        list(streaming.separate_stream(broken(), RATE, 2, model=untrained))
     assert counts() == before
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sepkit import datasets, masks, metrics, network, separation, weights
+from sepkit import datasets, masks, metrics, network, separation, streaming, weights
 from sepkit.errors import import_optional
 from sepkit.files import write_json
 from sepkit.metrics import METRICS
@@ -54,7 +54,7 @@ def resyntheses(model: separation.Model = "experiment1") -> dict[str, Resynthesi
 
     By a name that says so, functions from true sources (4, n_samples, 1) to estimates.
     """
-    values = separation.resolve_weights(model)
+    values = streaming.resolve_weights(model)
     prepared = network.prepare(values)
     ratio, binary = oracles.ideal_ratio_masks, oracles.ideal_binary_masks
     ways: dict[str, Resynthesis] = {

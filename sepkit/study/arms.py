@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sepkit import datasets, masks, network, separation, stft, weights
+from sepkit import datasets, masks, network, separation, stft, streaming, weights
 from sepkit.errors import ParameterError
 from sepkit.files import read_json, write_json
 from sepkit.stft import CONTEXT, REPORT_TRANSFORM, Transform
@@ -259,7 +259,7 @@ def score_as_trained(
     network cover, however long this network's segments are; in mode "song" there is a context
     every 5 frames.
     """
-    values = separation.resolve_weights(model)
+    values = streaming.resolve_weights(model)
     separators = {
         "report": partial(_separate_segments, values, transform),
         "song": partial(_separate_song, values, transform),

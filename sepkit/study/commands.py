@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sepkit import datasets, separation, weights
+from sepkit import datasets, separation, streaming, weights
 from sepkit.errors import DatasetError, ParameterError, SepkitError
 from sepkit.files import packaged, write_json
 from sepkit.stft import CONTEXT
@@ -138,7 +138,7 @@ def _add_evaluate(commands: Any) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     tracks = load_tracks(options.dataset, split=options.split, root=options.root)
-    values = separation.resolve_weights(options.model)
+    values = streaming.resolve_weights(options.model)
     name = Path(options.model).name.removesuffix(".weights.h5")
     output = options.output or Path(f"scores-{name}-{Path(options.dataset).resolve().name}.json")
     if not output.parent.is_dir() or not os.access(output.parent, os.W_OK) or output.is_dir():

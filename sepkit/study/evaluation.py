@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from sepkit import metrics, separation, weights
+from sepkit import metrics, separation, streaming, weights
 from sepkit.errors import AudioError, DatasetError, import_optional
 from sepkit.metrics import METRICS
 from sepkit.tracks import SOURCES, Track
@@ -243,7 +243,7 @@ def evaluate(
     Evaluation
         Scores by song, in the order of the songs.
     """
-    values = separation.resolve_weights(model)
+    values = streaming.resolve_weights(model)
     channels, _ = weights.check_shapes(values)
     separators = {mode: partial(_separate, values, mode, hop)}
     songs = score_songs(tracks, separators, channels=channels, measures=measures, n_jobs=n_jobs)

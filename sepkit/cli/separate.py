@@ -1,0 +1,439 @@
+"""The command that separates songs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from sepkit import audio, streaming, weights
+from sepkit.cli import songs
+from sepkit.cli.output import say
+from sepkit.cli.songs import STANDARD_INPUT, Song
+from sepkit.errors import AudioError, ParameterError, SepkitError
+from sepkit.files import make_folders
+from sepkit.io import decoding, encoding, remuxing
+from sepkit.io.decoding import AudioFile
+from sepkit.stft import CONTEXT
+from sepkit.streaming import separate_stream
+from sepkit.tracks import SOURCES
+
+STEM_FILE = "stem.mp4"
+
+_DESCRIPTION = """Separate songs into bass, drums, other and vocals. The stems have the song's
+length, rate and channels, and sum to the song. The stems of one song go to DIR, those of several,
+or of a folder or list, to a folder for each. Nothing is replaced without --overwrite: a single song
+is refused where its stems would replace others, and of several, only missing stems are made. Of
+several, a song that fails is reported and left out. Tags are kept, and in flac and mp3 the cover,
+where ffmpeg is installed. Exit code: 0, or 1 if some songs failed, 2 if nothing could be done."""
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to what `argparse.ArgumentParser.add_subparsers` returns."""
+    command = commands.add_parser(
+        "separate", help="separate songs into stems", description=_DESCRIPTION
+    )
+    command.add_argument(
+        "songs", nargs="+", metavar="SONG",
+        help="a sound file, a folder with sound files, a .txt or .m3u file with a path in each "
+        "line, or - for standard input",
+    )  # fmt: skip
+    command.add_argument(
+        "-o", "--output", "--out", "--outdir", type=Path, default=Path("separated"), metavar="DIR",
+        help="folder for the stems, made if missing (default: separated); - writes a single stem "
+        "to standard output",
+    )  # fmt: skip
+    command.add_argument(
+        "-n", "--model", "--name", default="experiment3", metavar="NAME",
+        help="a model of `sepkit models`, or a .h5 weight file (default: experiment3)",
+    )  # fmt: skip
+    command.add_argument(
+        "--stems", metavar="STEM,...", help="write these stems only, such as drums,vocals"
+    )
+    command.add_argument(
+        "--two-stems", metavar="STEM",
+        help="write two files: this stem, and all the others as no_STEM",
+    )  # fmt: skip
+    command.add_argument(
+        "--start", type=float, default=0.0, metavar="SECONDS",
+        help="leave out what comes before (default: 0)",
+    )  # fmt: skip
+    command.add_argument(
+        "--duration", type=float, metavar="SECONDS", help="separate no more than this"
+    )
+    command.add_argument(
+        "--ext", default="wav", choices=[*(s[1:] for s in encoding.FORMATS), STEM_FILE],
+        help="file format (default: wav; one of more than 4 GiB becomes RF64); stem.mp4 is one "
+        "file with the song and its four stems",
+    )  # fmt: skip
+    command.add_argument(
+        "--bit-depth", choices=["16", "24", "32f"],
+        help="sample format: of wav 16, 24 or 32f (float, the default), of flac 16 or 24 (default: "
+        "24 where the song has more than 16 bits)",
+    )  # fmt: skip
+    command.add_argument(
+        "--bitrate", type=int, metavar="KBIT",
+        help="constant bitrate of mp3, 40 to 320, or of each stream in stem.mp4 (default: 256)",
+    )  # fmt: skip
+    command.add_argument(
+        "--clip-mode", choices=encoding.CLIP_POLICIES,
+        help="samples beyond full scale: kept (none; float wav only, its default), all stems "
+        "scaled down together (rescale; default of the other formats), or clipped (clip)",
+    )  # fmt: skip
+    command.add_argument(
+        "--filename", metavar="PATTERN",
+        help="file name in DIR, made of {track}, {file} (with suffix), {folder} (where it is), "
+        "{stem} and {ext} (default: {stem}.{ext}, or {track}/{stem}.{ext} for several songs)",
+    )  # fmt: skip
+    command.add_argument(
+        "--hop", type=int, default=5, choices=range(1, CONTEXT + 1), metavar="FRAMES",
+        help="frames between contexts, 1 to 25: fewer is smoother and slower (default: 5)",
+    )  # fmt: skip
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace stems that are in DIR already"
+    )
+    command.add_argument(
+        "--json", action="store_true",
+        help="print a JSON object per song: its stems, or its error",
+    )  # fmt: skip
+    command.set_defaults(run=run)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done with every song.
+
+    Parameters
+    ----------
+    values : Weights
+        The network.
+    hop : int
+        Frames between contexts.
+    part : tuple of (float, float or None)
+        Start and duration [s].
+    stems : sequence of str
+        The stems that are written, by name.
+    pick : callable
+        From blocks of all sources ``(n_sources, n_samples, n_channels)`` to those stems.
+    suffix : str
+        Of the files: one of `sepkit.io.encoding.FORMATS`, or ".stem.mp4".
+    bit_depth, bitrate : str or None, int or None
+        As for `sepkit.io.encoding.writer`.
+    clip : str
+        One of `sepkit.io.encoding.CLIP_POLICIES`.
+    """
+
+    values: weights.Weights
+    hop: int
+    part: tuple[float, float | None]
+    stems: Sequence[str]
+    pick: Callable[[np.ndarray], np.ndarray]
+    suffix: str
+    bit_depth: str | None
+    bitrate: int | None
+    clip: str
+
+
+def run(options: argparse.Namespace) -> int:
+    """Separate the songs that the options name; return the exit code."""
+    job = _make_job(options)
+    with tempfile.TemporaryDirectory(prefix="sepkit-") as place:
+        if str(options.output) == STANDARD_INPUT:
+            return _to_standard_output(options, job, place)
+        inputs = songs.find(
+            [name for name in options.songs if name != STANDARD_INPUT], output=options.output
+        )
+        several = len(options.songs) > 1 or len(inputs) > 1 or Path(options.songs[0]).is_dir()
+        if STANDARD_INPUT in options.songs:
+            inputs.append(songs.read_standard_input(place))
+        pattern = options.filename or _default_pattern(options.ext, several=several)
+        named = job.stems if options.ext != STEM_FILE else ["stems"]
+        targets = [
+            songs.targets(song, options.output, pattern, named, options.ext) for song in inputs
+        ]
+        songs.check_targets(inputs, targets)
+        return _separate_all(inputs, targets, job, options, several=several)
+
+
+def _default_pattern(ext: str, *, several: bool) -> str:
+    if ext == STEM_FILE:
+        return "{track}.{ext}"
+    return "{track}/{stem}.{ext}" if several else "{stem}.{ext}"
+
+
+def _make_job(options: argparse.Namespace) -> Job:
+    """Check the options and return what follows from them."""
+    suffix = f".{options.ext}"
+    bit_depth = options.bit_depth
+    if options.ext == STEM_FILE:
+        if not remuxing.has_ffmpeg():
+            raise ParameterError("--ext stem.mp4: needs ffmpeg, which is not installed")
+        if options.stems or options.two_stems or bit_depth:
+            raise ParameterError(
+                "--ext stem.mp4: holds all four stems, as AAC; leave out --stems, --two-stems and "
+                "--bit-depth"
+            )
+        clip = encoding.check_format(".mp3", clip=options.clip_mode)
+    else:
+        clip = encoding.check_format(suffix, clip=options.clip_mode, bit_depth=bit_depth)
+        encoding.check_bitrate(suffix, options.bitrate)
+    decoding.check_part(options.start, options.duration)
+    values = streaming.resolve_weights(options.model)
+    _, n_sources = weights.check_shapes(values)
+    names = weights.source_names(n_sources)
+    stems, pick = _choose_stems(options, names)
+    part = (options.start, options.duration)
+    return Job(values, options.hop, part, stems, pick, suffix, bit_depth, options.bitrate, clip)
+
+
+def _choose_stems(
+    options: argparse.Namespace, names: Sequence[str]
+) -> tuple[Sequence[str], Callable[[np.ndarray], np.ndarray]]:
+    """Return the names of the stems that are written, and what takes them from all sources."""
+
+    def find(stem: str, option: str) -> int:
+        if stem not in names:
+            raise ParameterError(f"{option} {stem}: unknown stem; use one of {', '.join(names)}")
+        return list(names).index(stem)
+
+    if options.ext == STEM_FILE:
+        if tuple(names) != SOURCES:
+            raise ParameterError("--ext stem.mp4: needs a model of four sources; use another")
+        order = [SOURCES.index(source) for source in remuxing.STEM_ORDER]
+        return ("mix", *remuxing.STEM_ORDER), lambda s: np.stack([s.sum(axis=0), *s[order]])
+    if options.stems and options.two_stems:
+        raise ParameterError("--stems and --two-stems: give one of them")
+    if options.two_stems:
+        index = find(options.two_stems, "--two-stems")
+        stems = [options.two_stems, f"no_{options.two_stems}"]
+        return stems, lambda s: np.stack([s[index], s.sum(axis=0) - s[index]])
+    if options.stems:
+        stems = list(dict.fromkeys(stem.strip() for stem in options.stems.split(",")))
+        rows = [find(stem, "--stems") for stem in stems]
+        return stems, lambda s: s[rows]
+    return names, lambda s: s
+
+
+def _to_standard_output(options: argparse.Namespace, job: Job, place: str) -> int:
+    """Separate one song, and write one stem of it to standard output."""
+    if len(options.songs) != 1 or (len(job.stems) != 1 and options.ext != STEM_FILE):
+        raise ParameterError("-o -: holds one stem of one song; name it, such as --stems vocals")
+    if options.json or options.filename:
+        raise ParameterError("-o -: standard output holds the stem; leave out --json, --filename")
+    if options.songs == [STANDARD_INPUT]:
+        song = songs.read_standard_input(place)
+    else:
+        (song,) = songs.find(options.songs, output=Path(place))
+    path = Path(place) / f"stem{job.suffix}"
+    _separate_song(AudioFile(song.path), [path], job)
+    with open(path, "rb") as file:
+        shutil.copyfileobj(file, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def _separate_all(
+    inputs: Sequence[Song],
+    targets: Sequence[list[Path]],
+    job: Job,
+    options: argparse.Namespace,
+    *,
+    several: bool,
+) -> int:
+    """Separate songs, each to its files; return the exit code."""
+    failed: dict[Path, str] = {}
+    n_kept = 0
+
+    def fail(song: Song, error: Exception) -> None:
+        if not several:
+            raise error
+        failed[song.path] = str(error)
+        say(f"sepkit: {error}", error=True)
+        if options.json:
+            say(json.dumps({"song": str(song.path), "error": str(error)}))
+
+    # Every song is opened before the first one is separated: a mistyped name shows at once.
+    files = {}
+    for song, paths in zip(inputs, targets, strict=True):
+        if not options.overwrite and any(path.exists() for path in paths):
+            if not several:
+                (first, *_) = [path for path in paths if path.exists()]
+                raise ParameterError(
+                    f"{first}: exists already; give another --output, or --filename "
+                    '"{track}/{stem}.{ext}", or --overwrite to replace it'
+                )
+            if all(path.exists() for path in paths):
+                n_kept += 1
+                continue
+        try:
+            files[song.path] = _open(song, paths[0], job)
+        except (SepkitError, OSError) as error:
+            fail(song, _as_error(song, error))
+    for song, paths in zip(inputs, targets, strict=True):
+        if song.path not in files:
+            continue
+        missing = [None if p.exists() and not options.overwrite else p for p in paths]
+        started = time.perf_counter()
+        try:
+            _separate_song(files[song.path], missing, job)
+        except (SepkitError, OSError) as error:
+            fail(song, _as_error(song, error))
+            continue
+        if options.json:
+            names = job.stems if options.ext != STEM_FILE else ["stems"]
+            file = files[song.path]
+            say(
+                json.dumps(
+                    {
+                        "song": str(song.path),
+                        "stems": {n: str(p) for n, p in zip(names, paths, strict=True)},
+                        "rate": file.rate,
+                        "channels": file.n_channels,
+                        "model": options.model,
+                        "seconds": round(time.perf_counter() - started, 3),
+                    }
+                )
+            )
+        else:
+            for path in paths:
+                say(str(path))
+    if n_kept:
+        say(
+            f"sepkit: {n_kept} of {len(inputs)} songs had their stems already; --overwrite makes "
+            "them anew",
+            error=True,
+        )
+    if failed:
+        say(f"sepkit: {len(failed)} of {len(inputs)} songs failed", error=True)
+    return 1 if failed else 0
+
+
+def _as_error(song: Song, error: SepkitError | OSError) -> SepkitError:
+    if isinstance(error, SepkitError):
+        return error
+    place = error.filename or song.path
+    return AudioError(f"{place}: {error.strerror or error}; choose another place")
+
+
+def _open(song: Song, path: Path, job: Job) -> AudioFile:
+    file = AudioFile(song.path)
+    if job.suffix != f".{STEM_FILE}":
+        encoding.check_encoding(path, file.rate, file.n_channels)
+        encoding.check_bitrate(job.suffix, job.bitrate, file.rate)
+    return file
+
+
+def _separate_song(file: AudioFile, paths: Sequence[Path | None], job: Job) -> None:
+    """Separate a song and write its stems, but those whose path is None."""
+    separated = separate_stream(
+        _with_progress(file, job.part), file.rate, file.n_channels, model=job.values, hop=job.hop
+    )
+    wanted = [path for path in paths if path is not None]
+    rows = [i for i, path in enumerate(paths) if path is not None]
+    if job.suffix == f".{STEM_FILE}":
+        rows = list(range(len(job.stems)))
+    # Stems are written to a folder of their own, as float wav, and moved when all are complete.
+    with (
+        make_folders(path.parent for path in wanted),
+        tempfile.TemporaryDirectory(dir=wanted[0].parent, prefix=".sepkit-") as place,
+    ):
+        parts = [Path(place) / f"{i}.wav" for i in rows]
+        try:
+            peak = _write_stems(parts, (job.pick(s)[rows] for s in separated), file)
+            parts = _finish(parts, file, job, peak)
+        except AudioError as error:
+            raise AudioError(_with_names(str(error), Path(place), paths)) from error
+        for part, path in zip(parts, wanted, strict=True):
+            shutil.move(part, path)
+
+
+def _with_names(text: str, place: Path, paths: Sequence[Path | None]) -> str:
+    """Replace names of parts, such as PLACE/converted-3.flac, by those of the stems."""
+
+    def name(found: re.Match[str]) -> str:
+        index = int(found[1]) if found[1] else 0
+        return str(paths[index if index < len(paths) else 0])
+
+    return re.sub(rf"{re.escape(str(place))}/[a-z-]*(\d*)[\w.]*\.\w+", name, text)
+
+
+def _with_progress(file: AudioFile, part: tuple[float, float | None]) -> Iterator[np.ndarray]:
+    start, duration = part
+    total = None
+    if file.n_samples is not None:
+        total = max(0.0, file.n_samples / file.rate - start)
+        total = total if duration is None else min(total, duration)
+    # Without a terminal there is no bar: standard error holds errors only.
+    quiet = sys.stderr is None or not sys.stderr.isatty()
+    form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s, {remaining} left"
+    with tqdm(
+        desc=file.path.name,
+        total=total,
+        bar_format=form if total else "{desc}: {n:.0f} s of sound in {elapsed}",
+        disable=quiet,
+    ) as progress:
+        for block in file.blocks(start, duration):
+            yield block
+            progress.update(len(block) / file.rate)
+
+
+def _write_stems(parts: list[Path], separated: Iterator[np.ndarray], file: AudioFile) -> float:
+    """Write blocks of stems, each to its float wav, and return the highest peak."""
+    peak = 0.0
+    with contextlib.ExitStack() as stack:
+        writers = [
+            stack.enter_context(encoding.writer(part, file.rate, file.n_channels)) for part in parts
+        ]
+        for stems in separated:
+            peak = max(peak, float(np.abs(stems).max(initial=0.0)))
+            for writer, stem in zip(writers, stems, strict=True):
+                writer.write(stem)
+    return peak
+
+
+def _finish(parts: list[Path], file: AudioFile, job: Job, peak: float) -> list[Path]:
+    """Bring float wavs into the format that was asked for, with the song's tags."""
+    # One gain for all stems keeps their balance.
+    gain = 1 / max(1.0, peak) if job.clip == "rescale" else 1.0
+    if job.suffix == f".{STEM_FILE}":
+        whole = parts[0].with_name(f"stems{job.suffix}")
+        parts = [_convert(part, ".wav", gain, job.clip, "32f", None) for part in parts]
+        song = file.path if file.tagged else None
+        remuxing.write_stem_file(whole, parts, song, bitrate=job.bitrate)
+        return [whole]
+    depth = job.bit_depth
+    if job.suffix == ".flac" and depth is None:
+        depth = "24" if file.long_bits else "16"
+    if (job.suffix, job.clip) != (".wav", "none"):
+        parts = [_convert(p, job.suffix, gain, job.clip, depth, job.bitrate) for p in parts]
+    if file.tagged and remuxing.has_ffmpeg():
+        for part in parts:
+            remuxing.copy_tags(file.path, part)
+    return parts
+
+
+def _convert(
+    part: Path, suffix: str, gain: float, clip: str, bit_depth: str | None, bitrate: int | None
+) -> Path:
+    """Convert a float wav to another format, or to full scale, beside it."""
+    file = AudioFile(part)
+    converted = part.with_name(f"converted-{part.stem}{suffix}")
+    with encoding.writer(
+        converted, file.rate, file.n_channels, bit_depth=bit_depth, bitrate=bitrate
+    ) as writer:
+        for block in file.blocks():
+            writer.write(audio.apply_clip_policy(block * np.float32(gain), "clip"))
+    part.unlink()
+    return converted

@@ -1,0 +1,143 @@
+"""Which songs the command line separates, and where their stems go."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sepkit.errors import AudioError, ParameterError
+from sepkit.files import is_leftover
+
+STANDARD_INPUT = "-"
+
+LISTS = {".txt", ".m3u", ".m3u8"}
+"""Suffixes of files that name one song per line."""
+
+_SOUNDS = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".aif",
+           ".aiff", ".aifc", ".alac", ".wma", ".webm", ".mka", ".w64", ".rf64", ".caf", ".au",
+           ".ac3"}  # fmt: skip
+"""Suffixes of the files that a folder is searched for."""
+
+
+@dataclass(frozen=True)
+class Song:
+    """A song to separate.
+
+    Parameters
+    ----------
+    path : Path
+        Its file.
+    name : str
+        What {track} stands for: the file's name without suffix, below a folder that was given.
+    """
+
+    path: Path
+    name: str
+
+
+def find(inputs: Sequence[str], *, output: Path) -> list[Song]:
+    """List the songs that arguments name: files, folders, lists of files.
+
+    Folders are searched below, but not in `output`, where stems are.
+    """
+    songs = []
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            found = [Song(song, _name(song.relative_to(path))) for song in _walk(path, output)]
+            if not found:
+                raise AudioError(f"{path}: holds no sound files; give a folder with songs")
+            songs += found
+        elif path.suffix.lower() in LISTS and path.is_file():
+            songs += [Song(song, _name(Path(song.name))) for song in _read_list(path)]
+        else:
+            songs.append(Song(path, _name(Path(path.name))))
+    return songs
+
+
+def _name(path: Path) -> str:
+    name = path.as_posix().removesuffix(path.suffix)
+    return name.removesuffix(".stem") or path.name
+
+
+def _walk(folder: Path, output: Path) -> Iterator[Path]:
+    for place, folders, files in os.walk(folder):
+        below = Path(place)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not is_leftover(below / name)
+            and os.path.realpath(below / name) != os.path.realpath(output)
+        )
+        for name in sorted(files):
+            path = below / name
+            if path.suffix.lower() in _SOUNDS and not is_leftover(path):
+                yield path
+
+
+def _read_list(path: Path) -> list[Path]:
+    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    songs = [path.parent / name for name in names if "\0" not in name]
+    if not any(song.exists() for song in songs):
+        raise AudioError(
+            f"{path}: not audio, and names no song that is there; give the path of one in each line"
+        )
+    return songs
+
+
+def read_standard_input(folder: str) -> Song:
+    """Copy standard input to a file in a folder."""
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    return Song(Path(file.name), "stdin")
+
+
+def targets(song: Song, output: Path, pattern: str, stems: Sequence[str], ext: str) -> list[Path]:
+    """Return the files of a song's stems."""
+    words = {
+        "track": song.name,
+        "file": song.path.name,
+        "folder": song.path.absolute().parent.name,
+        "ext": ext,
+    }
+    try:
+        names = [pattern.format(stem=stem, **words) for stem in stems]
+    except (AttributeError, LookupError, TypeError, ValueError):
+        names = []
+    if not names or not all(name.endswith(f".{ext}") for name in names):
+        raise ParameterError(
+            f"--filename {pattern}: use only {{track}}, {{file}}, {{folder}}, {{stem}} and "
+            f"{{ext}} in braces, and end in .{{ext}}"
+        )
+    return [output / name for name in names]
+
+
+def check_targets(songs: Sequence[Song], paths: Sequence[Sequence[Path]]) -> None:
+    """Raise an error if two stems would have one place, or one that of a song or a folder."""
+    inputs = {os.path.realpath(song.path) for song in songs}
+    taken: dict[Path, Song] = {}
+    for song, places in zip(songs, paths, strict=True):
+        for path in places:
+            if path in taken and taken[path].path == song.path:
+                raise ParameterError(
+                    f"{path}: several stems would be written here, of {song.path}; name it once, "
+                    'or give --filename, such as "{track}/{stem}.{ext}"'
+                )
+            if path in taken:
+                raise ParameterError(
+                    f"{path}: several stems would be written here, of {taken[path].path} and "
+                    f'{song.path}; give --filename, such as "{{folder}}/{{file}}/{{stem}}.{{ext}}"'
+                )
+            taken[path] = song
+            if path.is_dir():
+                raise ParameterError(f"{path}: is a folder; give another --output or --filename")
+            if os.path.realpath(path) in inputs:
+                raise ParameterError(
+                    f"{path}: is the song itself; give another --output or --filename"
+                )
