@@ -1,6 +1,7 @@
 """A song in, stems out: the sum, the shape, every hop and every way through the blocks."""
 
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -283,6 +284,47 @@ def test_blas_has_its_threads_back_afterwards_and_after_an_error(untrained):
 # The report's procedure.
 
 
+def test_separations_in_several_threads_give_blas_its_threads_back(untrained):
+    song = noise(40000)
+    wanted = sepkit.separate(song, RATE, model=untrained)
+    controller = threadpoolctl.ThreadpoolController().select(user_api="blas")
+    before = [library["num_threads"] for library in controller.info()]
+    with ThreadPoolExecutor(3) as pool:
+        several = list(pool.map(lambda _: sepkit.separate(song, RATE, model=untrained), range(6)))
+    assert [library["num_threads"] for library in controller.info()] == before
+    for stems in several:
+        assert_alike(stems, wanted, 1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "report", "pad": True}])
+def test_progress_is_told_and_can_stop_the_work(untrained, options):
+    song = noise(500_000, 1)
+    fractions = []
+    sepkit.separate(song, RATE, model=untrained, hop=25, progress=fractions.append, **options)
+    assert len(fractions) > 1 and fractions == sorted(fractions) and fractions[-1] == 1.0
+
+    def stop(fraction):
+        fractions.append(fraction)
+        raise InterruptedError
+
+    fractions.clear()
+    with pytest.raises(InterruptedError):
+        sepkit.separate(song, RATE, model=untrained, hop=25, progress=stop, **options)
+    assert len(fractions) == 1
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.int32, np.uint8])
+@pytest.mark.parametrize("mode", ["song", "report"])
+def test_integers_give_the_stems_of_the_same_sound(untrained, kind, mode):
+    limits = np.iinfo(kind)
+    scale = 2.0 ** (limits.bits - 1)
+    song = (np.round(128 * noise(20000)) / 128).astype(np.float32)
+    integers = (song * scale + (scale if limits.min == 0 else 0)).astype(kind)
+    options = {"model": untrained, "mode": mode, "pad": True}
+    wanted = sepkit.separate(song, RATE, **options)
+    assert_alike(sepkit.separate(integers, RATE, **options), wanted, 1e-7)
+
+
 def test_report_mode_is_the_reports_procedure(untrained):
     song = noise(33 * SEGMENT_LENGTH + 100, 1)
     stems = sepkit.separate(song, RATE, model=untrained, mode="report")
@@ -441,13 +483,35 @@ def test_a_song_that_is_not_finite_is_refused(value, mode):
 
 @pytest.mark.parametrize(
     "options",
-    [{"rate": 0}, {"rate": -44100}, {"rate": float("nan")}, {"hop": 0}, {"hop": 26}, {"hop": 2.5},
-     {"mode": "fast"}],
+    [{"rate": 0}, {"rate": -44100}, {"rate": float("nan")}, {"rate": float("inf")},
+     {"rate": None}, {"rate": "44100"}, {"hop": 0}, {"hop": 26}, {"hop": 2.5}, {"hop": 5.0},
+     {"hop": None}, {"mode": "fast"}],
 )  # fmt: skip
 def test_options_out_of_range_are_refused_by_name(options):
     with pytest.raises(ParameterError) as error:
         sepkit.separate(noise(1000), options.pop("rate", RATE), **options)
     one_line(error, *options)
+
+
+@pytest.mark.parametrize("song", ["song.wav", None, np.zeros((100, 2), complex)])
+def test_what_is_no_audio_is_refused(song):
+    with pytest.raises(ParameterError, match="give an array of float") as error:
+        sepkit.separate(song, RATE)
+    one_line(error)
+
+
+@pytest.mark.parametrize("model", [None, 3, object()])
+def test_what_is_no_model_is_refused(model):
+    with pytest.raises(ModelError, match="give a name") as error:
+        sepkit.separate(noise(1000), RATE, model=model)
+    one_line(error, type(model).__name__)
+
+
+def test_weights_that_are_not_finite_are_refused(untrained):
+    values = untrained | {"global_dense/bias": np.full(128, np.nan, np.float32)}
+    with pytest.raises(ModelError, match="NaN") as error:
+        sepkit.separate(noise(1000), RATE, model=values)
+    one_line(error, "global_dense/bias")
 
 
 @pytest.mark.parametrize("model", ["experiment9", "none.weights.h5", {}, {"a": np.zeros(3)}])

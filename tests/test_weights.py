@@ -1,7 +1,9 @@
 """The network's arrays and their files."""
 
+import h5py
 import numpy as np
 import pytest
+from helpers import one_line
 
 from sepkit import weights
 from sepkit.errors import ModelError
@@ -80,6 +82,52 @@ def test_a_file_that_is_no_weight_file_is_refused(tmp_path, content):
     (tmp_path / "bad.h5").write_bytes(content)
     with pytest.raises(ModelError, match="bad.h5"):
         weights.load(tmp_path / "bad.h5")
+
+
+def _nan(group):
+    group["single_dense_bias"][0, 0] = np.nan
+
+
+def _text(group):
+    del group["global_dense_bias"]
+    group["global_dense_bias"] = ["a"] * 128
+
+
+def _folder(group):
+    del group["global_dense_bias"]
+    group.create_group("global_dense_bias")
+
+
+def _huge(group):
+    # Declared, but never stored: 2 TB.
+    del group["vertical_convolution_kernel"]
+    group.create_dataset("vertical_convolution_kernel", (513, 1, 1 << 30), np.float32)
+
+
+def _nowhere(group):
+    del group["global_dense_bias"]
+    group["global_dense_bias"] = h5py.SoftLink("/nowhere")
+
+
+@pytest.mark.parametrize("damage", [_nan, _text, _folder, _huge, _nowhere])
+def test_a_file_with_other_things_in_it_is_refused(tmp_path, damage):
+    path = tmp_path / "a.weights.h5"
+    weights.save(weights.initialize(), path)
+    with h5py.File(path, "a") as file:
+        damage(file["layers/mask_network/vars"])
+    with pytest.raises(ModelError) as error:
+        weights.load(path)
+    one_line(error, path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_file_that_breaks_off_is_refused(tmp_path, share):
+    path = tmp_path / "a.weights.h5"
+    weights.save(weights.initialize(), path)
+    path.write_bytes(path.read_bytes()[: round(share * path.stat().st_size)])
+    with pytest.raises(ModelError) as error:
+        weights.load(path)
+    one_line(error, path)
 
 
 def test_a_missing_file_and_an_unknown_name_are_refused(tmp_path):
