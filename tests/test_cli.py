@@ -613,8 +613,13 @@ def test_separate_refuses_songs_whose_stems_would_have_one_name(run, tmp_path, s
     before = names(tmp_path)
     result = run("separate", song, "other/song.flac")
     assert_refused(result, "separated/song/bass.wav", "--filename")
-    assert_refused(run("separate", song, song), "separated/song/bass.wav")
     assert names(tmp_path) == before
+
+
+def test_a_song_that_is_named_twice_is_separated_once(run, tmp_path, song):
+    code, out, err = run("separate", song, "song.wav", tmp_path, "-o", "stems")
+    assert (code, err) == (0, "") and len(out.splitlines()) == 4
+    assert_stems_of(tmp_path / "stems" / "song", noise(6000), RATE)
 
 
 def test_separate_refuses_a_format_that_cannot_hold_the_song(run, tmp_path):

@@ -41,7 +41,7 @@ class Song:
 
 
 def find(inputs: Sequence[str], *, output: Path) -> list[Song]:
-    """List the songs that arguments name: files, folders, lists of files.
+    """List the songs that arguments name: files, folders, lists of files; each song once.
 
     Folders are searched below, but not in `output`, where stems are.
     """
@@ -57,7 +57,7 @@ def find(inputs: Sequence[str], *, output: Path) -> list[Song]:
             songs += [Song(song, _name(Path(song.name))) for song in _read_list(path)]
         else:
             songs.append(Song(path, _name(Path(path.name))))
-    return songs
+    return list({os.path.realpath(song.path): song for song in reversed(songs)}.values())[::-1]
 
 
 def _name(path: Path) -> str:
@@ -124,10 +124,10 @@ def check_targets(songs: Sequence[Song], paths: Sequence[Sequence[Path]]) -> Non
     taken: dict[Path, Song] = {}
     for song, places in zip(songs, paths, strict=True):
         for path in places:
-            if path in taken and taken[path].path == song.path:
+            if path in taken and taken[path] is song:
                 raise ParameterError(
-                    f"{path}: several stems would be written here, of {song.path}; name it once, "
-                    'or give --filename, such as "{track}/{stem}.{ext}"'
+                    f"{path}: several stems would be written here; give --filename, such as "
+                    '"{track}/{stem}.{ext}"'
                 )
             if path in taken:
                 raise ParameterError(
