@@ -15,7 +15,7 @@ JUPYTER_BOOK = PATH="$(CURDIR)/$(BIN):$$PATH" \
 	jupyter-book build book -W -n --keep-going --config _config.yml --toc "$(CURDIR)/_toc.yml"
 
 # The oldest versions are tried on what computes, and on the notebooks.
-LOWEST := files audio tracks datasets stft weights network masks model report_network losses batches remix \
+LOWEST := files decoding encoding audio tracks datasets stft weights network masks model report_network losses batches remix \
 	objectives oracles separation bsseval metrics evaluation studio
 
 .PHONY: test book book-alone site lint linkcheck test-lowest notebooks lowest bench bench-peers constraints clean \
@@ -59,9 +59,9 @@ linkcheck: weights .venv/installed ffmpeg
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/numpydoc lint sepkit/*.py
+	$(BIN)/numpydoc lint sepkit/*.py sepkit/io/*.py
 	@# Beside the core, a docstring may name parameters in its sentences.
-	$(BIN)/numpydoc lint --ignore PR01 sepkit/study/*.py sepkit/notebook/*.py
+	$(BIN)/numpydoc lint --ignore PR01 sepkit/cli/*.py sepkit/study/*.py sepkit/notebook/*.py
 	$(BIN)/mypy
 
 test-lowest: lowest
