@@ -3,13 +3,49 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from sepkit.errors import SepkitError
+
+_LEFTOVERS = {
+    "#recycle", "#snapshot", "$recycle.bin", "@eadir", "@recently-snapshot", "@recycle",
+    "__macosx", "lost+found", "system volume information",
+}  # fmt: skip
+"""Folders that systems and network drives keep for themselves, in lower case."""
+
+
+def is_leftover(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file or folder is hidden, or was left by a system or a network drive."""
+    name = Path(path).name
+    return name.startswith(".") or name.lower() in _LEFTOVERS
+
+
+@contextlib.contextmanager
+def writing_to(
+    path: str | os.PathLike[str], remedy: str = "choose another place"
+) -> Iterator[None]:
+    """Turn an `OSError` of writing into a `SepkitError` that names the path and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise SepkitError(f"{path}: cannot be written to ({reason}); {remedy}") from error
+
+
+def check_writable(path: str | os.PathLike[str], remedy: str = "choose another place") -> None:
+    """Raise a `SepkitError` if a file cannot be written at a path, found by trying."""
+    path = Path(path)
+    with writing_to(path, remedy):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "")
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            file.write(bytes(4096))  # an empty file fits on a full disk
 
 
 @contextlib.contextmanager
@@ -30,42 +66,40 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 def make_folders(places: Iterable[Path]) -> Iterator[None]:
     """Create missing folders and their parents; after an error, remove them again.
 
-    A folder that cannot be made or written to raises a `SepkitError`.
+    A folder that cannot be made raises a `SepkitError`.
     """
     made = []
     try:
         for place in places:
-            for folder in reversed([place, *place.parents]):
-                if not folder.is_dir():
-                    folder.mkdir()
-                    made.append(folder)
+            with writing_to(place, "choose another folder"):
+                for folder in reversed([place, *place.parents]):
+                    if not folder.is_dir():
+                        folder.mkdir(exist_ok=True)  # another process may have been faster
+                        made.append(folder)
         yield
-    except BaseException as error:
+    except BaseException:
         for folder in reversed(made):
             with contextlib.suppress(OSError):
                 folder.rmdir()
-        if isinstance(error, OSError):
-            raise SepkitError(
-                f"{place}: cannot be written to ({error.strerror}); choose another folder"
-            ) from error
         raise
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Return the value of a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Return the value of a JSON file; a `SepkitError` says why it cannot be read."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not JSON"
+        raise SepkitError(f"{path}: cannot be read ({reason}); mend or replace it") from error
 
 
-def write_json(value: Any, path: str | os.PathLike[str]) -> None:
+def write_json(
+    value: Any, path: str | os.PathLike[str], remedy: str = "choose another place"
+) -> None:
     """Write a value as JSON, completely or not at all; a `SepkitError` says why not."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    try:
-        with atomic_write(path) as beside:
-            beside.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise SepkitError(
-            f"{path}: cannot be written ({error.strerror}); choose another place"
-        ) from error
+    with writing_to(path, remedy), atomic_write(path) as beside:
+        beside.write_text(text + "\n", encoding="utf-8")
 
 
 def packaged(name: str) -> Path:
