@@ -37,20 +37,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 2 after one line about bad input; 130 when interrupted.
+        0; 1 if `sepkit evaluate` could not score some of the songs; 2 after one line about bad
+        input; 130 when interrupted.
     """
     # TensorFlow logs to standard error unless told otherwise.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         options = _parser().parse_args(arguments)
-        options.run(options)
+        return options.run(options) or 0
     except SepkitError as error:
         print(f"sepkit: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("sepkit: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 class _Parser(argparse.ArgumentParser):
