@@ -8,6 +8,7 @@ be resumed.
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sepkit.errors import DatasetError, ParameterError
+from sepkit.files import writing_to
 from sepkit.stft import SEGMENT_LENGTH
 from sepkit.tracks import RATE, SOURCES, Track
 
@@ -106,6 +108,9 @@ Variants = Callable[[np.ndarray, str], Iterable[np.ndarray]]
 class SongStore:
     """The songs' sources in a temporary file, mapped into memory.
 
+    It lies in the folder that the environment variable ``TMPDIR`` names, or else in the system's. A
+    `SepkitError` says if that is missing or full.
+
     Parameters
     ----------
     tracks : sequence of Track
@@ -139,21 +144,25 @@ class SongStore:
         if not tracks:
             raise DatasetError("no songs to train on; give at least one")
         self.channels, self.length = channels, length
-        self._folder = tempfile.TemporaryDirectory(prefix="sepkit-")
+        # Left alone, tempfile takes another folder where TMPDIR is missing or full.
+        named = os.environ.get("TMPDIR") or None
+        remedy = "set TMPDIR to a folder with room for the songs"
+        with writing_to(named or "the temporary folder", remedy):
+            self._folder = tempfile.TemporaryDirectory(prefix="sepkit-", dir=named)
         path = Path(self._folder.name) / "songs.f32"
         self.sha256: dict[str, str] = {}
         self.n_samples: list[int] = []
         sizes = []
-        with open(path, "wb") as file:
-            for track in tqdm(tracks, desc="reading songs", unit="song", leave=False):
-                sources = _read_sources(track, channels)
-                self.sha256[track.name] = hashlib.sha256(sources.tobytes()).hexdigest()
-                for sound in variants(sources, track.name) if variants else [sources]:
-                    missing = -sound.shape[1] % length
-                    padded = np.pad(sound, [(0, 0), (0, missing), (0, 0)])
+        for track in tqdm(tracks, desc="reading songs", unit="song", leave=False):
+            sources = _read_sources(track, channels)
+            self.sha256[track.name] = hashlib.sha256(sources.tobytes()).hexdigest()
+            for sound in variants(sources, track.name) if variants else [sources]:
+                missing = -sound.shape[1] % length
+                padded = np.pad(sound, [(0, 0), (0, missing), (0, 0)])
+                with writing_to(path.parents[1], remedy), open(path, "ab") as file:
                     file.write(np.ascontiguousarray(padded, np.float32).tobytes())
-                    self.n_samples.append(sound.shape[1])
-                    sizes.append(padded.size)
+                self.n_samples.append(sound.shape[1])
+                sizes.append(padded.size)
         parts = np.split(np.memmap(path, np.float32, "r"), np.cumsum(sizes)[:-1])
         self.songs = [part.reshape(len(SOURCES), -1, channels) for part in parts]
 

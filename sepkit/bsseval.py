@@ -49,6 +49,8 @@ def scores(
     -------
     ndarray of shape (4, n_sources, n_windows), float64
         SDR, ISR, SIR, SAR [dB]; NaN in windows in which a source, true or estimated, is silent.
+        A source that is silent in the whole song is NaN alone: if the true one is, the other
+        sources are scored without it; if the estimate is, the true one still interferes.
 
     Raises
     ------
@@ -60,11 +62,18 @@ def scores(
     Vincent, Gribonval, Févotte (2006); Stöter, Liutkus, Ito (2018).
     """
     references, estimates = _check(references, estimates)
+    sounding = ~silent(references)
+    scored = sounding & ~silent(estimates)
+    if not sounding.all():
+        references, estimates = references[sounding], estimates[sounding]
+    estimated = scored[sounding]
     n_sources, n_samples, n_channels = references.shape
     pairs = list(_windows(references, estimates, window, hop))
-    result = np.full((4, n_sources, len(pairs)), np.nan)
-    sounding = [i for i, (t, e) in enumerate(pairs) if not (_silent(t) or _silent(e))]
-    if not sounding:
+    result = np.full((4, len(scored), len(pairs)), np.nan)
+    complete = [
+        i for i, (t, e) in enumerate(pairs) if not (silent(t).any() or silent(e)[estimated].any())
+    ]
+    if not complete or not scored.any():
         return result
 
     filters = _filters(_channels(references), _channels(estimates), n_channels, n_taps)
@@ -85,8 +94,8 @@ def scores(
         sums = np.einsum("fkc,fkc,f->kc", parts, parts, weights)
         return sums.reshape(len(sums), n_sources, -1).sum(axis=-1).T
 
-    for first in range(0, len(sounding), _TOGETHER):
-        group = sounding[first : first + _TOGETHER]
+    for first in range(0, len(complete), _TOGETHER):
+        group = complete[first : first + _TOGETHER]
         sounds = np.stack([np.concatenate([*map(_channels, pairs[i])]) for i in group])
         spectra = scipy.fft.rfft(sounds, n_fft, axis=-1, workers=-1)
         spectra = np.ascontiguousarray(np.moveaxis(spectra, -1, 0))
@@ -94,13 +103,22 @@ def scores(
         true, estimate = np.ascontiguousarray(true), np.ascontiguousarray(estimate)
         explained, own = np.split(true @ filters, 2, axis=-1)
         explained, own = np.ascontiguousarray(explained), np.ascontiguousarray(own)
-        result[:, :, group] = [
+        ratios = [
             _decibel(energy(true), energy(true - estimate)),
             _decibel(energy(true), energy(own - true)),
             _decibel(energy(own), energy(explained - own)),
             _decibel(energy(explained), energy(estimate - explained)),
         ]
+        result[np.ix_(range(4), scored, group)] = np.stack(ratios)[:, estimated]
     return result
+
+
+def silent(sources: np.ndarray) -> np.ndarray:
+    """Return for each source (n_samples, n_channels) whether it is silent: (n_sources,), bool.
+
+    As museval has it: its channels sum to zero throughout.
+    """
+    return np.array([not source.sum(axis=1).any() for source in sources], bool)
 
 
 def _check(references: np.ndarray, estimates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -128,11 +146,6 @@ def _windows(
 def _channels(sounds: np.ndarray) -> np.ndarray:
     """Reshape (n_sources, n_samples, n_channels) to (n_sources * n_channels, n_samples)."""
     return np.moveaxis(sounds, 2, 1).reshape(-1, sounds.shape[1])
-
-
-def _silent(sounds: np.ndarray) -> bool:
-    """Return, as museval does, whether the channels of any source sum to zero throughout."""
-    return bool((sounds.sum(axis=2) == 0).all(axis=1).any())
 
 
 def _decibel(part: np.ndarray, rest: np.ndarray) -> np.ndarray:

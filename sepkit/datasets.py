@@ -6,11 +6,12 @@ names, or else in the user's cache.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import os
+import tempfile
 import urllib.parse
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 
 from sepkit import audio
 from sepkit.errors import AudioError, DatasetError, ParameterError, import_optional
-from sepkit.files import packaged, read_json
+from sepkit.files import is_leftover, make_folders, packaged, read_json
 from sepkit.io.decoding import AudioFile
 from sepkit.io.encoding import FORMATS
 from sepkit.tracks import RATE, SOURCES, Stems, Track, cut_stems
@@ -110,14 +111,20 @@ def musdb18(split: str, root: str | os.PathLike[str] | None = None) -> list[Trac
     Raises
     ------
     DatasetError
-        When it is missing and cannot be fetched.
+        When it is missing and cannot be fetched, or is not whole.
     """
     if split not in ("train", "validation", "test"):
         raise ParameterError(f"split {split!r}: unknown; use train, validation or test")
-    place, set_aside = _find_musdb(root)
+    if root is None:
+        rows = [row for row in musdb_table() if row["musdb_split"] == split]
+        return sorted(_sample(rows), key=lambda song: song.name)
+    place = Path(root)
+    if not (place / "train").is_dir() and not (place / "test").is_dir():
+        raise DatasetError(f"{place}: no folder train or test; give the root of MUSDB18")
     tracks = _musdb_tracks(place, "test" if split == "test" else "train")
     if split != "test":
-        tracks = [song for song in tracks if (song.name in set_aside) == (split == "validation")]
+        aside = {row["track"] for row in musdb_table() if row["musdb_split"] == "validation"}
+        tracks = [song for song in tracks if (song.name in aside) == (split == "validation")]
     if not tracks:
         raise DatasetError(f"{place}: holds no songs for {split}; give the root of MUSDB18")
     return tracks
@@ -162,7 +169,9 @@ def dsd100(split: str, root: str | os.PathLike[str] | None = None) -> list[Track
 
 
 def _sample(rows: list[dict[str, str]]) -> list[Track]:
-    place, _ = _find_musdb(None)
+    place = cache_folder() / "musdb18-7"
+    if not (place / "train").is_dir():
+        _fetch_sample(place)
     sample = {song.name: song for part in ("train", "test") for song in _musdb_tracks(place, part)}
     absent = [row["track"] for row in rows if row["track"] not in sample]
     if absent:
@@ -179,7 +188,7 @@ def _whole_dsd100(root: Path, part: str, rows: list[dict[str, str]]) -> list[Tra
         raise DatasetError(f"{place}: no such folder; give the folder that holds DSD100's Sources")
     genres = {int(row["dsd100_id"]): row["genre"] for row in rows}
     tracks = []
-    for song in sorted(path for path in place.iterdir() if path.is_dir()):
+    for song in filter(Path.is_dir, _entries(place)):
         number, _, name = song.name.partition(" - ")
         genre = genres.get(int(number), "") if number.isdigit() else ""
         licence = "restricted: academic use"
@@ -189,29 +198,30 @@ def _whole_dsd100(root: Path, part: str, rows: list[dict[str, str]]) -> list[Tra
     return tracks
 
 
-def _find_musdb(root: str | os.PathLike[str] | None) -> tuple[Path, set[str]]:
-    """Find MUSDB18 or fetch its sample; also return the names of its validation songs."""
+def _fetch_sample(place: Path) -> None:
+    """Fetch MUSDB18's sample beside its place and move it there: all of it or nothing."""
     musdb = import_optional("musdb", "evaluation")
-    place = Path(root) if root is not None else cache_folder() / "musdb18-7"
-    if root is not None and not (place / "train").is_dir() and not (place / "test").is_dir():
-        raise DatasetError(f"{place}: no folder train or test; give the root of MUSDB18")
     try:
-        # Without subsets it does not open every song, which takes long.
-        database = musdb.DB(root=str(place), subsets=[], download=root is None)
+        with (
+            make_folders([place.parent]),
+            tempfile.TemporaryDirectory(prefix=".musdb18-7-", dir=place.parent) as beside,
+        ):
+            # Without subsets it does not open every song, which takes long.
+            musdb.DB(root=f"{beside}/whole", subsets=[], download=True)
+            os.replace(f"{beside}/whole", place)
     except Exception as error:  # urllib, zipfile and musdb raise errors of many kinds
-        with contextlib.suppress(OSError):
-            place.rmdir()
+        if (place / "train").is_dir():  # another process was faster
+            return
         raise DatasetError(
             f"{place}: MUSDB18's 7 s sample is not there and cannot be fetched ({error}); "
             "set SEPKIT_DATA to a folder that holds musdb18-7"
         ) from error
-    return place, set(database.setup["validation_tracks"])
 
 
 def _musdb_tracks(place: Path, part: str) -> list[Track]:
     known = {row["track"]: row for row in musdb_table()}
     tracks = []
-    for path in (place / part).glob("[!.]*"):
+    for path in _entries(place / part) if (place / part).is_dir() else ():
         name = path.name.removesuffix(".stem.mp4")
         row = known.get(name, {})
         licence = row.get("licence", "restricted: academic use")
@@ -249,14 +259,38 @@ def folder(root: str | os.PathLike[str]) -> list[Track]:
     root = Path(root)
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; give one with a folder for each song")
-    places = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    places = list(filter(Path.is_dir, _entries(root)))
     if not places or _stem_files(root):
         places = [root]
-    return [_folder_track(place) for place in places]
+    return use_songs(_folder_track, places)
+
+
+def _entries(place: Path) -> list[Path]:
+    """Return what a folder holds, by name, without what systems and network drives leave there."""
+    try:
+        return sorted(path for path in place.iterdir() if not is_leftover(path))
+    except OSError as error:
+        raise DatasetError(
+            f"{place}: cannot be read ({error.strerror}); make it readable"
+        ) from error
+
+
+def use_songs(use: Callable[[Any], Track], songs: Iterable[Any]) -> list[Track]:
+    """Apply a function to songs; a `DatasetError` names the first bad one and counts all."""
+    tracks, errors = [], []
+    for song in songs:
+        try:
+            tracks.append(use(song))
+        except (AudioError, DatasetError) as error:
+            errors.append(error)
+    if errors:
+        more = f" (one of {len(errors)} songs that cannot be used)" if errors[1:] else ""
+        raise DatasetError(f"{errors[0]}{more}") from errors[0]
+    return tracks
 
 
 def _stem_files(place: Path) -> dict[str, Path]:
-    found = [path for path in place.iterdir() if path.is_file() and path.stem in SOURCES]
+    found = [path for path in _entries(place) if path.is_file() and path.stem in SOURCES]
     # If there are several, bass.wav takes precedence over bass.m4a, bass.mid or bass.txt.
     found.sort(key=lambda path: (path.suffix.lower() in FORMATS, path.name))
     return {path.stem: path for path in found}
@@ -279,21 +313,31 @@ def _folder_track(
 
 def _read_files(files: tuple[Path, ...]) -> Stems:
     stems: Stems = {}
-    first: tuple[int, ...] = ()
+    forms = []
     for source, path in zip(SOURCES, files, strict=True):
         try:
-            sound, rate = audio.read(path)
+            stems[source], rate = audio.read(path)
         except AudioError as error:
             raise DatasetError(str(error)) from error
-        form = (*sound.shape, rate)
-        first = first or form
-        if form != first:
-            raise DatasetError(
-                f"{path}: {form[0]} samples of {form[1]} channels at {rate} Hz, where {files[0]} "
-                f"has {first[0]} of {first[1]} at {first[2]} Hz; make the stems alike"
-            )
-        stems[source] = sound
+        forms.append((*stems[source].shape, rate))
+        check_alike(files, forms)
     return stems
+
+
+def check_alike(files: Sequence[Path], forms: Sequence[tuple[int, ...]]) -> None:
+    """Raise an error if stems differ in samples (0: not known), channels or rate."""
+
+    def describe(form: tuple[int, ...]) -> str:
+        samples = f"{form[0]} samples of " if form[0] else ""
+        return f"{samples}{form[1]} channels at {form[2]} Hz"
+
+    first = forms[0]
+    for path, form in zip(files, forms, strict=False):
+        if form[1:] != first[1:] or (form[0] and first[0] and form[0] != first[0]):
+            raise DatasetError(
+                f"{path}: {describe(form)}, where {files[0]} has {describe(first)}; "
+                "make the stems alike"
+            )
 
 
 # Songs under free licences.
@@ -353,8 +397,9 @@ def _fetch_open(song: dict[str, Any]) -> Stems:
                 "open-stems"
             ) from error
         except Exception as error:  # requests raises errors of many kinds
+            reason = getattr(error, "strerror", None) or type(error).__name__
             raise DatasetError(
-                f"{path}: cannot be fetched ({type(error).__name__}); go online, or set "
+                f"{path}: cannot be fetched ({reason}); go online, or set "
                 "SEPKIT_DATA to a folder that holds open-stems"
             ) from error
         parts[source].append(audio.read(file, rate=RATE)[0])

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,6 @@ def writing_to(
     try:
         yield
     except OSError as error:
-        # The texts of some libraries are long.
         reason = os.strerror(error.errno) if error.errno else error
         raise SepkitError(f"{path}: cannot be written to ({reason}); {remedy}") from error
 
@@ -44,23 +44,15 @@ def check_writable(path: str | os.PathLike[str], remedy: str = "choose another p
     with writing_to(path, remedy):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "")
-        beside = _beside(path)
-        try:
-            beside.write_bytes(bytes(4096))  # an empty file fits on a full disk
-        finally:
-            with contextlib.suppress(OSError):
-                beside.unlink(missing_ok=True)
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            file.write(bytes(4096))  # an empty file fits on a full disk
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield an empty file beside a path; on success rename it to the path, else remove it."""
     path = Path(path)
-    beside = _beside(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         beside.touch()  # its error says why, which those of some libraries do not
         yield beside

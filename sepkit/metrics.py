@@ -96,22 +96,16 @@ def bss_eval_scores(references: np.ndarray, estimates: np.ndarray, rate: int) ->
     Returns
     -------
     ndarray of shape (3, n_sources), float64
-        SDR, SIR, SAR [dB]: the median over windows that have a score; NaN where none has.
+        SDR, SIR, SAR [dB]: the median over windows that have a score; NaN where none has, as for a
+        source, true or estimated, that is silent in the whole song (see `sepkit.bsseval.scores`).
 
     References
     ----------
     Stöter, Liutkus, Ito (2018), The 2018 Signal Separation Evaluation Campaign.
     """
     references = references[:, : estimates.shape[1]]
-    if any_silent(references) or any_silent(estimates):
-        return np.full((len(METRICS), len(references)), np.nan)
     sdr, _, sir, sar = bsseval.scores(references, estimates, window=rate)
     return medians_of_windows(np.stack([sdr, sir, sar]))
-
-
-def any_silent(sources: np.ndarray) -> bool:
-    """Return whether one of the sources (n_sources, n_samples, n_channels) is all zero."""
-    return not np.any(sources, axis=(1, 2)).all()
 
 
 def medians_of_windows(windows: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import time
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from sepkit.batches import Batches
 from sepkit.errors import ModelError, ParameterError
-from sepkit.files import atomic_write
+from sepkit.files import atomic_write, check_writable, writing_to
 from sepkit.losses import report_loss
 from sepkit.stft import FRAME_LENGTH, REPORT_TRANSFORM, Transform
 
@@ -164,12 +165,17 @@ def fit(
     Raises
     ------
     ModelError
-        When the checkpoint belongs to another run, or replicas cannot share a batch evenly.
+        When the checkpoint belongs to another run, replicas cannot share a batch evenly, or the
+        loss becomes NaN or infinite.
     ParameterError
         When there is a checkpoint and no recipe.
+    SepkitError
+        When the checkpoint cannot be written; the one written before stays.
     """
     if checkpoint is not None and recipe is None:
         raise ParameterError("checkpoint without a recipe: give recipe={...} that tells runs apart")
+    if checkpoint is not None:
+        check_writable(checkpoint)
     objective = objective or waveform_objective()
     optimizer.build(model.trainable_variables)
     step = _compile_step(model, optimizer, objective, batches.shape)
@@ -186,6 +192,10 @@ def fit(
             for targets in _prefetch(batches, epoch):
                 losses.append(float(step(targets)))
                 progress.update()
+            if not np.isfinite(losses).all():
+                raise ModelError(
+                    f"{batches.labels[epoch]}: the loss is no longer finite; train at a lower rate"
+                )
             now = time.perf_counter()
             state.history.append(
                 {
@@ -265,11 +275,16 @@ class _State:
         self.identity = json.loads(json.dumps(identity))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        with atomic_write(path) as beside, h5py.File(beside, "w") as file:
+        # In memory first: on a full disk HDF5 closes its files with errors of its own.
+        content = io.BytesIO()
+        with h5py.File(content, "w") as file:
             for i, variable in enumerate(self.variables):
                 file[f"variables/{i:03d}"] = keras.ops.convert_to_numpy(variable)
             file["history"] = json.dumps(self.history)
             file["identity"] = json.dumps(self.identity)
+        remedy = "make room and train again; any state written before is kept"
+        with writing_to(path, remedy), atomic_write(path) as beside:
+            beside.write_bytes(content.getbuffer())
 
     def load(self, path: str | os.PathLike[str]) -> None:
         try:
@@ -284,7 +299,10 @@ class _State:
                     variable.assign(file[f"variables/{i:03d}"][()])
                 self.history = json.loads(file["history"][()])
         except (OSError, KeyError, ValueError) as error:
-            raise ModelError(f"{path}: not a checkpoint; delete it or name another file") from error
+            text = "not a checkpoint; delete it or name another file"
+            if number := getattr(error, "errno", None):  # of a file that may be good
+                text = f"cannot be read ({os.strerror(number)}); make it readable"
+            raise ModelError(f"{path}: {text}") from error
 
 
 def _difference(there: Any, here: Any, name: str = "") -> str:

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from helpers import noise_track
+from helpers import noise_track, one_line
 
 from sepkit import metrics, separation, weights
+from sepkit.errors import SepkitError
 from sepkit.study import analyses, cards, evaluation
 
 
@@ -51,6 +52,21 @@ def test_the_same_estimates_are_scored_by_every_measure(tmp_path):
         assert told[measure]["test"]["deviation"]["SDR"] == [0.0] * 4
     path.write_text("kept")
     assert analyses.run_comparison(output=tmp_path).read_text() == "kept"
+
+
+@pytest.mark.parametrize("name", analyses.ANALYSES)
+def test_a_folder_that_cannot_be_written_is_named_before_songs_are_scored(
+    name, tmp_path, monkeypatch
+):
+    def unread(split):
+        raise AssertionError("songs are listed before the folder is tried")
+
+    monkeypatch.setattr(analyses.datasets, "dsd100", unread)
+    (tmp_path / "file").write_text("")
+    _, analyse = analyses.ANALYSES[name]
+    with pytest.raises(SepkitError, match="cannot be written to") as error:
+        analyse(output=tmp_path / "file" / "x")
+    one_line(error, tmp_path / "file" / "x")
 
 
 def test_the_paper_s_table_is_nearest_to_dev_with_its_last_columns_exchanged():

@@ -6,10 +6,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers import noise, noise_track
+from helpers import noise, noise_track, one_line
 
 from sepkit import masks, network, separation, weights
-from sepkit.errors import ParameterError
+from sepkit.errors import ParameterError, SepkitError
 from sepkit.stft import REPORT_TRANSFORM, Transform
 from sepkit.study import arms, evaluation, experiments
 from sepkit.weights import Sizes
@@ -100,6 +100,38 @@ def test_arms_are_trained_and_scored_once(tmp_path, monkeypatch):
     paths[0].write_text("kept")
     arms.run(short_arms[:1], output=tmp_path)
     assert paths[0].read_text() == "kept"
+
+
+def test_a_folder_of_results_that_cannot_be_written_is_named_before_songs_are_read(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "baseline-0.json").write_text("kept")
+
+    def unread():
+        raise AssertionError("songs are read before the folder is tried")
+
+    arm = dataclasses.replace(arms.get_arm("baseline"), songs=unread)
+    with pytest.raises(SepkitError, match="cannot be written to") as error:
+        arms.run([arm], output=tmp_path / "file" / "x")
+    one_line(error, tmp_path / "file" / "x")
+    # Where all results are there, nothing is written.
+    arms.run([arm], output=tmp_path)
+
+
+def test_a_result_that_finds_no_room_leaves_the_training(tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow")
+    songs = [noise_track(seed, n_segments=34) for seed in range(2)]
+    short = dataclasses.replace(arms.get_arm("baseline").experiment, epochs=1, repetitions=1)
+
+    def full(value, path, remedy):
+        raise SepkitError(f"{path}: full; {remedy}")
+
+    monkeypatch.setattr(arms, "write_json", full)
+    monkeypatch.setattr(arms, "_score", lambda *_: [])
+    with pytest.raises(SepkitError, match="full") as error:
+        arms.run([arms.Arm(short, songs=lambda: (songs, songs))], output=tmp_path)
+    checkpoint = tmp_path / "baseline-0.checkpoint.h5"
+    one_line(error, tmp_path / "baseline-0.json", checkpoint)
+    assert list(tmp_path.iterdir()) == [checkpoint]
 
 
 @pytest.mark.parametrize("name", ["hop-512", "contexts-30"])

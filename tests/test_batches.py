@@ -1,13 +1,17 @@
 """The report's blocks of songs, and the store that batches are read from."""
 
+import errno
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from helpers import noise_track as track
+from helpers import one_line
 
+from sepkit import batches as batches_module
 from sepkit.batches import BlockBatches, Epoch, SongStore, report_schedule
-from sepkit.errors import DatasetError, ParameterError
+from sepkit.errors import DatasetError, ParameterError, SepkitError
 from sepkit.tracks import SOURCES
 
 
@@ -83,6 +87,35 @@ def test_unsuitable_songs_are_named(songs):
         BlockBatches(SongStore([track(9, n_segments=3)]), report_schedule(1))
     with pytest.raises(DatasetError, match="no songs"):
         SongStore([])
+
+
+def test_a_missing_tmpdir_is_named_and_no_other_folder_taken(songs, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    with pytest.raises(SepkitError, match="No such file") as error:
+        SongStore(songs[:1])
+    one_line(error, f"{tmp_path / 'none'}: ", "set TMPDIR")
+
+
+def test_a_full_tmpdir_is_named_and_nothing_stays_there(songs, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "")
+
+    monkeypatch.setattr(batches_module, "open", full, raising=False)
+    with pytest.raises(SepkitError, match="No space left") as error:
+        SongStore(songs[:1])
+    one_line(error, f"{tmp_path}: ", "set TMPDIR")
+    del error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_reading_a_song_is_not_blamed_on_tmpdir(songs):
+    def fail():
+        raise OSError(errno.EIO, "of the song's disk")
+
+    with pytest.raises(OSError, match="of the song's disk"):
+        SongStore([replace(songs[0], reader=fail)])
 
 
 def test_all_that_decides_the_batches_is_in_their_identity(songs):

@@ -43,8 +43,46 @@ def test_a_window_in_which_a_source_is_silent_has_no_score():
     ours = bsseval.scores(references, estimates, n_taps=50, **options)
     assert np.isnan(ours).all(axis=(0, 1)).tolist() == [False, True, True]
     np.testing.assert_allclose(ours, np.stack(theirs), atol=1e-6)
+
+
+OPTIONS = {"window": 2000, "hop": 2000}
+
+
+def test_a_source_that_is_silent_throughout_is_left_out():
+    museval = pytest.importorskip("museval")
+    references, estimates = sounds(8000, 2)
     references[2] = 0
-    assert np.isnan(bsseval.scores(references, estimates, window=2000)).all()
+    references[3, 4000:6000] = 0  # in a window alone, it still takes the others with it
+    rest = [0, 1, 3]
+    theirs = museval.metrics.bss_eval(references[rest], estimates[rest], filters_len=50, **OPTIONS)[
+        :4
+    ]
+    ours = bsseval.scores(references, estimates, n_taps=50, **OPTIONS)
+    assert np.isnan(ours[:, 2]).all()
+    assert np.isnan(ours[:, rest]).all(axis=(0, 1)).tolist() == [False, False, True, False]
+    np.testing.assert_allclose(ours[:, rest], np.stack(theirs), atol=1e-6)
+    # What was estimated for it, even nothing, does not matter.
+    estimates[2] = 0
+    np.testing.assert_array_equal(bsseval.scores(references, estimates, n_taps=50, **OPTIONS), ours)
+
+
+def test_a_silent_estimate_has_no_score_and_its_source_still_interferes():
+    museval = pytest.importorskip("museval")
+    references, estimates = sounds(6000, 2)
+    # museval takes no silent estimate; noise in its place does not affect the other scores.
+    theirs = museval.metrics.bss_eval(references, estimates, filters_len=50, **OPTIONS)[:4]
+    estimates[1] = 0
+    ours = bsseval.scores(references, estimates, n_taps=50, **OPTIONS)
+    assert np.isnan(ours[:, 1]).all()
+    rest = [0, 2, 3]
+    np.testing.assert_allclose(ours[:, rest], np.stack(theirs)[:, rest], atol=1e-6)
+
+
+def test_a_song_without_any_sound_has_no_scores():
+    references, estimates = sounds(4000, 2)
+    for true, estimated in ((0 * references, estimates), (references, 0 * estimates)):
+        scores = bsseval.scores(true, estimated, n_taps=50, **OPTIONS)
+        assert scores.shape == (4, 4, 2) and np.isnan(scores).all()
 
 
 def test_both_channels_alike_score_as_one_does():

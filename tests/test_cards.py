@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
+from helpers import one_line
 
 from sepkit import datasets, metrics, weights
 from sepkit.errors import SepkitError
@@ -105,6 +106,16 @@ def test_scores_are_added_to_a_card_that_exists(tmp_path):
     cards.add_scores(tmp_path / "card.json", [evaluation_])
     scores = json.loads((tmp_path / "card.json").read_text())["scores"]
     assert scores == {"report": 1, "song": evaluation_.as_dict()}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("{", "not JSON"), ("[]", "not a card"), ('{"scores": 1}', "not a card")]
+)
+def test_a_file_that_is_no_card_is_named(tmp_path, text, says):
+    (tmp_path / "card.json").write_text(text)
+    with pytest.raises(SepkitError, match=says) as error:
+        cards.read_card(tmp_path / "card.json")
+    one_line(error, tmp_path / "card.json")
 
 
 @pytest.mark.parametrize("name", weights.list_models())

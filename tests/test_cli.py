@@ -18,8 +18,9 @@ from helpers import noise
 import sepkit
 from sepkit import audio, cli, files, weights
 from sepkit.cli import separate
+from sepkit.errors import DatasetError
 from sepkit.io import decoding
-from sepkit.study import experiments, results
+from sepkit.study import evaluation, experiments, results
 from sepkit.study.experiments import Experiment
 from sepkit.tracks import SOURCES
 
@@ -739,6 +740,121 @@ def test_evaluate_names_the_stem_that_differs(run, tmp_path, stems_folder, chang
     assert names(tmp_path) == before
 
 
+def test_evaluate_names_bad_songs_before_it_scores_the_good_ones(
+    run, tmp_path, stems_folder, monkeypatch
+):
+    def score(*_, **__):
+        raise AssertionError("a song is scored before the others are looked at")
+
+    monkeypatch.setattr(evaluation, "score_each", score)
+    stems_folder("songs/a", n_samples=50000)
+    for name, suffix, change in (
+        ("b", "wav", {"n_samples": 50001}), ("c", "flac", {"n_samples": 50001}),
+        ("d", "ogg", {"rate": 48000}), ("e", "ogg", {"channels": 1}),
+    ):  # fmt: skip
+        options = {"n_samples": 50000, "suffix": f".{suffix}"}
+        place = stems_folder(f"songs/{name}", **options)
+        other = stems_folder(f"other/{name}", **{**options, **change})
+        (other / f"drums.{suffix}").rename(place / f"drums.{suffix}")
+    (stems_folder("songs/f") / "vocals.wav").write_bytes(b"no sound")
+    before = names(tmp_path)
+    result = run("evaluate", "--dataset", "songs")
+    assert_refused(result, "songs/b/drums.wav", "50001 samples", "one of 5 songs")
+    assert_refused(run("train", "--experiment", "experiment1", "--dataset", "songs"), "songs/b")
+    assert names(tmp_path) == before
+
+
+def test_stems_are_compared_by_what_their_headers_tell(run, stems_folder, ffmpeg, monkeypatch):
+    """Lengths of compressed stems, and of a flac written to a pipe, are not known beforehand."""
+    monkeypatch.setattr(evaluation, "score_each", lambda *_, **__: iter([DatasetError("reached")]))
+    place = stems_folder("songs/a", n_samples=50000)
+    ffmpeg("-i", place / "bass.wav", place / "bass.mp3")
+    with open(place / "drums.flac", "wb") as file:
+        command = ["ffmpeg", "-v", "error", "-i", place / "drums.wav", "-f", "flac", "-"]
+        subprocess.run(command, stdout=file, check=True)
+    for name in ("bass", "drums"):
+        (place / f"{name}.wav").unlink()
+    assert_refused(run("evaluate", "--dataset", "songs", "--mode", "song"), "reached")
+
+
+def test_a_song_that_fails_while_scoring_costs_no_other_its_scores(run, tmp_path, stems_folder):
+    for i, name in enumerate("abc"):
+        stems_folder(f"songs/{name}", n_samples=50000, suffix=".flac", seed=i)
+    path = tmp_path / "songs/b/drums.flac"
+    path.write_bytes(path.read_bytes()[:50000])
+    (tmp_path / "card.json").write_text('{"scores": {}}')
+    code, out, err = run(
+        "evaluate", "--dataset", "songs", "--hop", 25, "-j", 1, "-o", "s.json", "--card",
+        "card.json",
+    )  # fmt: skip
+    lines = [line for line in err.splitlines() if line.startswith("sepkit: ")]
+    assert code == 1 and "Traceback" not in err
+    # In the report's mode all are too short; in the other one is broken.
+    assert [line.partition(": ")[2].partition(":")[0] for line in lines] == [
+        "a", "songs/b/drums.flac", "c", "card.json",
+    ]  # fmt: skip
+    assert "songs, 2 of 3 songs, whole song" in out and "segments" not in out
+    written = json.loads((tmp_path / "s.json").read_text())
+    assert written["n_songs"] == 3 and len(written["errors"]) == 3
+    assert [song["name"] for song in written["scores"]["song"]["songs"]] == ["a", "c"]
+    # A card holds the scores of all songs or none.
+    assert (tmp_path / "card.json").read_text() == '{"scores": {}}'
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+def test_what_stops_evaluate_costs_no_scores(
+    run, tmp_path, stems_folder, monkeypatch, stop, earlier
+):
+    for i, name in enumerate("ab"):
+        stems_folder(f"songs/{name}", n_samples=50000, seed=i)
+    if earlier:
+        (tmp_path / "s.json").write_text("earlier")
+    score = evaluation.score_song
+
+    def score_first(track, *arguments, **options):
+        if track.name == "b":
+            raise stop
+        return score(track, *arguments, **options)
+
+    monkeypatch.setattr(evaluation, "score_song", score_first)
+    command = ["evaluate", "--dataset", "songs", "--mode", "song", "-j", 1, "-o", "s.json"]
+    if stop is KeyboardInterrupt:
+        code, _, err = run(*command)
+        assert code == 130 and "holds the songs scored so far" in err
+    else:
+        with pytest.raises(stop):
+            run(*command)
+    # An earlier result stays until there is a whole one.
+    written = json.loads((tmp_path / ("s.partial.json" if earlier else "s.json")).read_text())
+    assert [song["name"] for song in written["scores"]["song"]["songs"]] == ["a"]
+    assert written["n_songs"] == 2
+    assert not earlier or (tmp_path / "s.json").read_text() == "earlier"
+    monkeypatch.setattr(evaluation, "score_song", score)
+    assert run(*command)[0] == 0
+    written = json.loads((tmp_path / "s.json").read_text())
+    assert [song["name"] for song in written["scores"]["song"]["songs"]] == ["a", "b"]
+    assert not (tmp_path / "s.partial.json").exists()
+
+
+def test_evaluate_of_broken_songs_alone_is_refused_and_leaves_nothing(run, tmp_path, stems_folder):
+    for name in "ab":
+        path = stems_folder(f"songs/{name}", n_samples=50000, suffix=".flac") / "bass.flac"
+        path.write_bytes(path.read_bytes()[:50000])
+    before = names(tmp_path)
+    code, out, err = run("evaluate", "--dataset", "songs", "-j", 1)
+    *_, line = err.splitlines()
+    assert code == 2 and out == "" and names(tmp_path) == before
+    assert line.startswith("sepkit: songs/a/bass.flac") and line.endswith("(one of 2 errors)")
+
+
+def test_evaluate_refuses_a_file_that_is_no_card_before_it_scores(run, tmp_path, stems_folder):
+    stems_folder("songs/a", n_samples=50000)
+    (tmp_path / "card.json").write_text("{}")
+    command = ["evaluate", "--dataset", "songs", "--card", "card.json"]
+    assert_refused(run(*command), "card.json", "not a card")
+
+
 # train
 
 
@@ -798,6 +914,19 @@ def test_train_into_a_file_and_on_broken_songs_leaves_nothing(run, tmp_path, ste
     code, out, err = run("train", *options, "-o", "new/made")
     assert code == 2 and out == ""
     assert "songs/a/drums.wav" in err.splitlines()[-1] and "50001" in err.splitlines()[-1]
+    assert names(tmp_path) == before
+
+
+def test_train_names_the_place_that_cannot_be_written_and_leaves_nothing(
+    run, tmp_path, stems_folder, monkeypatch
+):
+    pytest.importorskip("tensorflow")
+    stems_folder("songs/a", n_samples=50000)
+    before = names(tmp_path)
+    command = ["train", "--experiment", "experiment1", "--dataset", "songs", "-o", "new"]
+    assert_refused(run(*command, "--checkpoint", "none/state.h5"), "sepkit: none/state.h5: ")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    assert_refused(run(*command), f"sepkit: {tmp_path / 'none'}: ", "set TMPDIR")
     assert names(tmp_path) == before
 
 

@@ -1,8 +1,10 @@
 """The loaders: order, splits and licences, missing or broken data, downloads."""
 
+import errno
 import hashlib
 import shutil
 import sys
+from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
@@ -112,6 +114,46 @@ def test_folder_names_the_stems_that_are_missing(stems_folder, tmp_path):
     one_line(error, place)
 
 
+LEFTOVERS = ("@eaDir", "#recycle", "__MACOSX", "System Volume Information", ".AppleDouble")
+
+
+def test_what_a_network_drive_leaves_is_no_song(stems_folder, tmp_path):
+    place = stems_folder("songs/a")
+    for name in LEFTOVERS:
+        (tmp_path / "songs" / name).mkdir()
+    (place / "._bass.wav").write_bytes(b"a resource fork")
+    (place / "@eaDir").mkdir()
+    (song,) = datasets.folder(tmp_path / "songs")
+    assert song.name == "a" and song.files[0] == place / "bass.wav"
+    # Any other folder without stems is refused by its name.
+    (tmp_path / "songs" / "b").mkdir()
+    with pytest.raises(DatasetError, match="no bass, drums, other, vocals") as error:
+        datasets.folder(tmp_path / "songs")
+    one_line(error, tmp_path / "songs" / "b")
+
+
+def test_folder_counts_the_songs_that_cannot_be_used(stems_folder, tmp_path):
+    (stems_folder("songs/a") / "drums.wav").unlink()
+    stems_folder("songs/b")
+    (stems_folder("songs/c") / "vocals.wav").unlink()
+    (stems_folder("songs/d") / "bass.wav").write_bytes(b"no sound")
+    with pytest.raises(DatasetError, match="no drums") as error:
+        datasets.folder(tmp_path / "songs")
+    one_line(error, tmp_path / "songs" / "a", "one of 3 songs")
+
+
+def test_a_folder_that_cannot_be_read_is_named(stems_folder, monkeypatch):
+    place = stems_folder("songs/a")
+
+    def refuse(self):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(type(place), "iterdir", refuse)
+    with pytest.raises(DatasetError, match="Permission denied") as error:
+        datasets.folder(place)
+    one_line(error, place)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [({"n_samples": 4001}, "4001 samples"), ({"rate": 48000}, "48000 Hz"),
@@ -164,6 +206,19 @@ def test_dsd100_root_gives_songs_in_order_of_number_with_their_genre(dsd100_root
     assert dev[0].artist == "ANiMAL" and "academic" in dev[0].licence
     check(dev[0], n_samples=4000)
     np.testing.assert_array_equal(dev[0].stems["drums"], noise(4000, seed=41))
+
+
+def test_leftovers_in_a_root_are_no_songs(dsd100_root, stems_folder, tmp_path):
+    stems_folder("MUSDB18/test/C - Song")
+    for name in LEFTOVERS:
+        (dsd100_root / "Sources" / "Dev" / name).mkdir()
+        (tmp_path / "MUSDB18" / "test" / name).mkdir()
+    (tmp_path / "MUSDB18" / "test" / "._D - Song.stem.mp4").touch()
+    assert [song.name for song in datasets.dsd100("dev", dsd100_root)] == [
+        "ANiMAL - Easy Tiger",
+        "A - Last",
+    ]
+    assert [song.name for song in datasets.musdb18("test", tmp_path / "MUSDB18")] == ["C - Song"]
 
 
 def test_dsd100_root_without_songs_or_sources_is_named(tmp_path, dsd100_root):
@@ -330,6 +385,19 @@ def test_dsd100_sample_with_a_song_missing_names_it(sample, tmp_path, monkeypatc
     one_line(error, tmp_path / "musdb18-7", absent.name)
 
 
+def test_a_sample_that_is_not_whole_is_no_smaller_data_set(tmp_path, monkeypatch):
+    rows = [row["track"] for row in datasets.musdb_table() if row["musdb_split"] == "test"]
+    place = tmp_path / "musdb18-7"
+    for split in ("train", "test"):
+        (place / split).mkdir(parents=True)
+    for name in rows[:-2]:
+        (place / "test" / f"{name}.stem.mp4").touch()
+    monkeypatch.setenv("SEPKIT_DATA", str(tmp_path))
+    with pytest.raises(DatasetError, match="2 of 50 songs are missing") as error:
+        datasets.musdb18("test")
+    one_line(error, place, rows[-2])
+
+
 def test_missing_other_songs_are_named(sample):
     rows = [row["track"] for row in datasets.musdb_table() if not row["dsd100_id"]]
     if any((sample / "train" / f"{name}.stem.mp4").exists() for name in rows):
@@ -368,6 +436,50 @@ def test_without_network_the_sample_says_so_and_leaves_no_folder(tmp_path, monke
             load("test")
         one_line(caught, tmp_path / "musdb18-7", "SEPKIT_DATA", str(error.args[0]))
     assert list(tmp_path.iterdir()) == []
+
+
+def sample_in(place):
+    """Make the sample, as empty files."""
+    for row in datasets.musdb_table():
+        part = place / ("test" if row["musdb_split"] == "test" else "train")
+        part.mkdir(parents=True, exist_ok=True)
+        (part / f"{row['track']}.stem.mp4").touch()
+
+
+def test_the_sample_appears_when_all_of_it_is_there(tmp_path, monkeypatch):
+    musdb = pytest.importorskip("musdb")
+    place = tmp_path / "data" / "musdb18-7"
+    monkeypatch.setenv("SEPKIT_DATA", str(tmp_path / "data"))
+
+    def break_off(root, **_):
+        (Path(root) / "train").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(musdb, "DB", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        datasets.musdb18("test")
+    assert list(tmp_path.iterdir()) == []
+
+    def fetch(root, **_):
+        assert not place.exists()
+        sample_in(Path(root))
+
+    monkeypatch.setattr(musdb, "DB", fetch)
+    assert len(datasets.musdb18("test")) == 50
+    assert list((tmp_path / "data").iterdir()) == [place]
+
+
+def test_of_two_that_fetch_the_sample_the_later_takes_the_others(tmp_path, monkeypatch):
+    musdb = pytest.importorskip("musdb")
+    monkeypatch.setenv("SEPKIT_DATA", str(tmp_path))
+
+    def fetch(root, **_):
+        sample_in(tmp_path / "musdb18-7")  # the other's, meanwhile
+        sample_in(Path(root))
+
+    monkeypatch.setattr(musdb, "DB", fetch)
+    assert len(datasets.musdb18("test")) == 50
+    assert [path.name for path in tmp_path.iterdir()] == ["musdb18-7"]
 
 
 def test_the_cache_is_sepkit_data_or_else_the_users_cache(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sepkit import metrics, separation, weights
-from sepkit.errors import SepkitError
+from sepkit.errors import DatasetError, SepkitError
 from sepkit.study import evaluation
 from sepkit.study.evaluation import Evaluation, SongScores
 from sepkit.tracks import SOURCES, Track
@@ -76,6 +76,40 @@ def test_museval_gives_the_scores_of_bss_eval(network):
     measures = ("bsseval", "museval")
     (song,) = evaluation.evaluate(network, [track(5)], hop=25, measures=measures, n_jobs=1).songs
     np.testing.assert_allclose(song.scores["bsseval"], song.scores["museval"], atol=1e-5)
+
+
+@pytest.mark.parametrize("silent", ["references", "estimates"])
+def test_museval_and_bss_eval_agree_on_a_silent_stem(silent):
+    pytest.importorskip("museval")
+    rng = np.random.default_rng(0)
+    rate = 4000
+    sounds = {"references": rng.standard_normal((4, 3 * rate, 2))}
+    sounds["estimates"] = sounds["references"] + 0.5 * rng.standard_normal((4, 3 * rate, 2))
+    sounds[silent][3] = 0
+    before = {name: sound.copy() for name, sound in sounds.items()}
+    theirs = evaluation.museval_scores(**sounds, rate=rate)
+    assert np.isnan(theirs).all(axis=0).tolist() == [False, False, False, True]
+    np.testing.assert_allclose(metrics.bss_eval_scores(**sounds, rate=rate), theirs, atol=1e-6)
+    for name, sound in sounds.items():
+        np.testing.assert_array_equal(sound, before[name])
+    sounds[silent][:] = 0
+    assert np.isnan(evaluation.museval_scores(**sounds, rate=rate)).all()
+
+
+def broken():
+    raise DatasetError("noise 1: broken; mend it")
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_broken_song_costs_no_other_its_scores(network, n_jobs):
+    songs = [track(0), Track("noise 1", "noise", "MIT", 44100, broken), track(2)]
+    options = {"hop": 25, "measures": ("report",), "n_jobs": n_jobs}
+    first, error, last = evaluation.evaluate_each(network, songs, **options)
+    assert (first.name, str(error), last.name) == ("noise 0", "noise 1: broken; mend it", "noise 2")
+    alone = evaluation.evaluate(network, [track(2)], **options).songs[0]
+    np.testing.assert_allclose(last.scores["report"], alone.scores["report"], atol=1e-3)
+    with pytest.raises(DatasetError, match="noise 1: broken"):
+        evaluation.evaluate(network, songs, **options)
 
 
 def test_a_song_too_short_for_the_reports_procedure_is_named(network):

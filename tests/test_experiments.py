@@ -1,11 +1,15 @@
 """Experiments as data, and their training."""
 
 import dataclasses
+import errno
+import hashlib
 import json
+import tempfile
 from functools import partial
 
 import numpy as np
 import pytest
+from helpers import one_line
 
 from sepkit import weights
 from sepkit.errors import ModelError, ParameterError, SepkitError
@@ -128,3 +132,67 @@ def test_a_folder_that_cannot_be_made_is_named_before_training(tmp_path):
         experiments.train(
             experiments.get_experiment("experiment1"), [track(0)], output=tmp_path / "file" / "x"
         )
+
+
+def unread():
+    raise AssertionError("songs are read before the places are tried")
+
+
+@pytest.mark.parametrize("named", ["output", "checkpoint"])
+def test_a_place_that_cannot_be_written_is_named_before_songs_are_read(tmp_path, named):
+    (tmp_path / "file").write_text("")
+    places = {"output": tmp_path / "new", "checkpoint": tmp_path / "new" / "state.h5"}
+    places[named] = tmp_path / "file" / "x"
+    song = Track("noise", "noise", "MIT", 44100, unread)
+    with pytest.raises(SepkitError, match="cannot be written to") as error:
+        experiments.train(TINY, [song], **places)
+    one_line(error, places[named])
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_in_the_place_of_a_file_is_named_before_songs_are_read(tmp_path):
+    (tmp_path / "tiny.json").mkdir()
+    song = Track("noise", "noise", "MIT", 44100, unread)
+    with pytest.raises(SepkitError, match="Is a directory") as error:
+        experiments.train(TINY, [song], output=tmp_path)
+    one_line(error, tmp_path / "tiny.json")
+
+
+def test_weights_that_find_no_room_at_the_end_are_not_lost(checkpoint, tmp_path, monkeypatch):
+    songs, save = [track(0), track(1)], weights.save
+    place = tmp_path / "new" / "tiny.weights.h5"
+
+    def full(values, path):
+        if path == place:
+            raise OSError(errno.ENOSPC, "")
+        save(values, path)
+
+    monkeypatch.setattr(weights, "save", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(SepkitError, match="No space left") as error:
+        experiments.train(TINY, songs, output=tmp_path / "new", checkpoint=checkpoint)
+    one_line(error, place, checkpoint)
+    assert not (tmp_path / "new").exists()
+    # Without a checkpoint they go elsewhere.
+    with pytest.raises(SepkitError, match="No space left") as error:
+        experiments.train(TINY, songs, output=tmp_path / "new")
+    (kept,) = tmp_path.glob("sepkit-*/tiny.weights.h5")
+    one_line(error, place, kept)
+    wanted, got = weights.load(checkpoint.with_name("tiny.weights.h5")), weights.load(kept)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(got[name], value, atol=1e-6)
+
+
+def test_songs_that_go_away_in_training_do_not_cost_the_card(tmp_path):
+    pytest.importorskip("tensorflow")
+    path = tmp_path / "song"
+    path.write_bytes(b"a song")
+
+    def reader():
+        path.unlink()
+        return stems(0)
+
+    song = Track("noise", "noise", "MIT", 44100, reader, (path,))
+    experiments.train(TINY, [song, track(1)], output=tmp_path)
+    card = json.loads((tmp_path / "tiny.json").read_text())
+    assert card["data"]["songs"][0]["sha256"] == hashlib.sha256(b"a song").hexdigest()

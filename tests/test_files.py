@@ -1,5 +1,8 @@
 """Files written completely or not at all, folders made for them, and files that are packaged."""
 
+import errno
+import tempfile
+
 import numpy as np
 import pytest
 from helpers import one_line
@@ -66,6 +69,79 @@ def test_a_folder_that_cannot_be_made_raises_one_line_and_leaves_nothing(tmp_pat
         pass
     one_line(error, tmp_path / "file" / "a")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_error_inside_is_not_blamed_on_the_folders(tmp_path):
+    with (
+        pytest.raises(FileNotFoundError, match="elsewhere"),
+        files.make_folders([tmp_path / "new"]),
+    ):
+        (tmp_path / "elsewhere" / "a").read_text()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_named_with_reason_and_remedy(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for path, reason in (
+        (tmp_path / "none" / "a", "No such file or directory"),
+        (tmp_path / "file" / "a", "Not a directory"),
+        (tmp_path / "folder", "Is a directory"),
+    ):
+        with pytest.raises(SepkitError) as error:
+            files.check_writable(path, "give another")
+        assert str(error.value) == f"{path}: cannot be written to ({reason}); give another"
+
+    class Full:
+        """A file on a full disk: it can be made, but holds nothing."""
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def write(self, content):
+            raise OSError(errno.ENOSPC, "")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
+    with pytest.raises(SepkitError, match="No space left on device"):
+        files.check_writable(tmp_path / "a")
+
+
+def test_trying_a_place_leaves_it_as_it_was(tmp_path):
+    (tmp_path / "old").write_text("old")
+    files.check_writable(tmp_path / "old")
+    files.check_writable(tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert (tmp_path / "old").read_text() == "old"
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"\xff"])
+def test_json_that_cannot_be_read_is_named(tmp_path, content):
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SepkitError, match="not JSON" if content else "No such file") as error:
+        files.read_json(path)
+    one_line(error, path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "@eaDir", "#recycle", "#snapshot", "__MACOSX", "$RECYCLE.BIN", "$Recycle.Bin",
+        "System Volume Information", "lost+found", ".AppleDouble", ".DS_Store", "._bass.wav",
+    ],
+)  # fmt: skip
+def test_what_a_system_or_a_drive_leaves_is_a_leftover(tmp_path, name):
+    assert files.is_leftover(name) and files.is_leftover(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["#1 Crush", "@home", "recycle", "a.b", "bass.wav"])
+def test_songs_of_odd_names_are_no_leftovers(tmp_path, name):
+    assert not files.is_leftover(name)
+    assert not files.is_leftover(tmp_path / "@eaDir" / name)
 
 
 @pytest.mark.parametrize(

@@ -120,4 +120,6 @@ def test_bss_eval_scores_are_musevals_medians_over_windows():
     longer = np.pad(references, [(0, 0), (0, 99), (0, 0)])
     np.testing.assert_allclose(metrics.bss_eval_scores(longer, estimates, rate), ours)
     references[1] = 0
-    assert np.isnan(metrics.bss_eval_scores(references, estimates, rate)).all()
+    scores = metrics.bss_eval_scores(references, estimates, rate)
+    assert np.isnan(scores).all(axis=0).tolist() == [False, True, False, False]
+    np.testing.assert_array_equal(np.isnan(scores).any(axis=0), np.isnan(scores).all(axis=0))

@@ -1,15 +1,18 @@
 """Training: segments separated differentiably, learning, checkpoints."""
 
+import errno
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from helpers import noise_track as track
+from helpers import one_line
 
 from sepkit import losses, network, stft, weights
 from sepkit.batches import BlockBatches, Epoch, SongStore, report_schedule
-from sepkit.errors import ModelError, ParameterError
+from sepkit.errors import ModelError, ParameterError, SepkitError
 from sepkit.study import band
 from sepkit.study.remix import Remix, RemixBatches
 
@@ -215,6 +218,63 @@ def test_a_checkpoint_holds_plain_arrays_and_leaves_no_part_behind(songs, tmp_pa
     with h5py.File(tmp_path / "state.h5") as file:
         assert len(file["variables"]) == 12 * 3 + 2
         assert json.loads(file["history"][()])[0]["steps"] == 2
+
+
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_the_first_step(
+    songs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(training, "_prefetch", killed_in(0, training._prefetch))
+    path = tmp_path / "none" / "state.h5"
+    with pytest.raises(SepkitError, match="No such file") as error:
+        checkpoint_of(songs, path)
+    one_line(error, path)
+
+
+def test_a_disk_that_fills_up_in_training_leaves_the_former_checkpoint(
+    songs, tmp_path, monkeypatch
+):
+    path, write, written = tmp_path / "state.h5", Path.write_bytes, []
+
+    def fill(self, content):
+        write(self, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "")
+
+    def once(self, content):
+        write(self, content)
+        written.append(bytes(content))
+        monkeypatch.setattr(Path, "write_bytes", fill)
+
+    monkeypatch.setattr(Path, "write_bytes", once)
+    with pytest.raises(SepkitError, match="No space left") as error:
+        run(in_blocks(songs), path)
+    one_line(error, path, "make room")
+    assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == written[0]
+    monkeypatch.undo()
+    _, history = run(in_blocks(songs), path)
+    assert len(history) == 8
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_to_be_deleted(songs, tmp_path, monkeypatch):
+    checkpoint_of(songs, tmp_path / "state.h5")
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "long story\nof HDF5")
+
+    monkeypatch.setattr(training.h5py, "File", refuse)
+    with pytest.raises(ModelError, match="Permission denied") as error:
+        checkpoint_of(songs, tmp_path / "state.h5")
+    one_line(error, tmp_path / "state.h5")
+    assert "delete" not in str(error.value)
+
+
+def test_a_loss_of_nan_ends_the_training_with_its_epoch(songs):
+    def objective(model, targets):
+        return 0 * training.waveform_objective()(model, targets) + np.nan
+
+    batches = blocks(songs, [Epoch(0, 3, 0, 0, 2), Epoch(0, 3, 1, 0, 2)], batch_size=16)
+    with pytest.raises(ModelError, match="no longer finite") as error:
+        training.fit(models.build_model(), batches, optimizer=adadelta(), objective=objective)
+    one_line(error, "'block': 3", "'epoch': 0")
 
 
 @pytest.mark.parametrize("level", [1e-16, 1e-20, 1e-30])

@@ -65,6 +65,8 @@ class AudioFile:
         Sample rate [Hz] and number of channels.
     n_samples : int or None
         Samples that the file declares; None where it declares none, or only an estimate.
+    exact : bool
+        Whether the file states its length to the sample; a codec counts what it pads with.
     long_bits : bool
         Whether its samples hold more than 16 bits.
     tagged : bool
@@ -91,12 +93,12 @@ class AudioFile:
         except ValueError as error:  # a null character in the name
             raise AudioError(f"{str(self.path)!r}: cannot be read ({error})") from error
         try:
-            self._by_soundfile = self._ask_soundfile()
+            self.exact = self._ask_soundfile()
         # TypeError: a name that ends in .raw.
         except (soundfile.LibsndfileError, TypeError) as error:
-            self._by_soundfile = False
+            self.exact = False
             self._refusal = str(error)
-        if not self._by_soundfile:
+        if not self.exact:
             self._ask_ffprobe()
 
     def _check_bytes(self, file: BinaryIO) -> None:
@@ -172,7 +174,7 @@ class AudioFile:
         Nothing is missing from what libsndfile reads; a codec counts what it pads with: at most a
         tenth of a second, or four frames of 1152 samples.
         """
-        return 0 if self._by_soundfile else max(self.rate // 10, 4608)
+        return 0 if self.exact else max(self.rate // 10, 4608)
 
     def blocks(
         self, start: float = 0.0, duration: float | None = None
@@ -201,7 +203,7 @@ class AudioFile:
         last = None if duration is None else first + max(1, round(duration * self.rate))
         n_read, empty = 0, True
         self._complaint = ""
-        decoded = self._soundfile_blocks() if self._by_soundfile else self._ffmpeg_blocks()
+        decoded = self._soundfile_blocks() if self.exact else self._ffmpeg_blocks()
         with contextlib.closing(decoded):
             for block in decoded:
                 part = block[max(0, first - n_read) : None if last is None else last - n_read]

@@ -14,7 +14,7 @@ import numpy as np
 
 from sepkit import datasets, masks, metrics, network, separation, streaming, weights
 from sepkit.errors import import_optional
-from sepkit.files import write_json
+from sepkit.files import check_writable, make_folders, write_json
 from sepkit.metrics import METRICS
 from sepkit.stft import CONTEXT
 from sepkit.study import cards, evaluation, oracles
@@ -90,16 +90,22 @@ def score_resyntheses(
 
 def run_resyntheses(*, output: str | Path = "book/results") -> Path:
     """Score Experiment 1 by all `resyntheses` on the Test songs, unless there is a result."""
-    path = Path(output) / "resyntheses.json"
+    return _once(Path(output) / "resyntheses.json", "experiment1", _resyntheses_scores)
+
+
+def _resyntheses_scores() -> dict[str, Any]:
+    scored = score_resyntheses(datasets.dsd100("test"))
+    return {name: e.as_dict() for name, e in scored.items()}
+
+
+def _once(path: Path, model: str, score: Callable[[], Mapping[str, Any]]) -> Path:
+    """Write the scores of a model that a function computes, unless there is a result."""
     if not path.exists():
-        scored = score_resyntheses(datasets.dsd100("test"))
-        _write("experiment1", {name: e.as_dict() for name, e in scored.items()}, path)
+        with make_folders([path.parent]):
+            check_writable(path)
+            scores = score()
+            write_json({"model": model, "commit": cards.describe_commit(), "scores": scores}, path)
     return path
-
-
-def _write(model: str, scores: Mapping[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json({"model": model, "commit": cards.describe_commit(), "scores": scores}, path)
 
 
 # Other measures.
@@ -151,10 +157,12 @@ def run_comparison(
     `tracks` holds songs by split, by default DSD100's Dev (the training songs) and Test.
     ``comparison.json`` has mean, deviation and the songs' scores by measure and split.
     """
+    score = partial(_comparison_scores, tracks)
+    return _once(Path(output) / "comparison.json", "experiment1", score)
+
+
+def _comparison_scores(tracks: Mapping[str, Sequence[Track]] | None) -> dict[str, Any]:
     joblib = import_optional("joblib", "evaluation")
-    path = Path(output) / "comparison.json"
-    if path.exists():
-        return path
     tracks = tracks or {split: datasets.dsd100(split) for split in ("dev", "test")}
     scores: dict[str, dict[str, Any]] = {measure: {} for measure in COMPARED}
     for split, songs in tracks.items():
@@ -171,8 +179,7 @@ def run_comparison(
                     for song, value in zip(songs, values[:, i], strict=True)
                 ],
             }
-    _write("experiment1", scores, path)
-    return path
+    return scores
 
 
 def run_known_songs(*, output: str | Path = "book/results") -> Path:
@@ -181,12 +188,12 @@ def run_known_songs(*, output: str | Path = "book/results") -> Path:
     The arm ``experiment3-chosen`` was trained in the same way without these ten songs: the
     difference is the advantage of songs heard in training.
     """
-    path = Path(output) / "known-songs.json"
-    if not path.exists():
-        songs = datasets.dsd100("validation")
-        scored = evaluation.evaluate("experiment3", songs, measures=("report",))
-        _write("experiment3", {"song": scored.as_dict()}, path)
-    return path
+    return _once(Path(output) / "known-songs.json", "experiment3", _known_songs_scores)
+
+
+def _known_songs_scores() -> dict[str, Any]:
+    songs = datasets.dsd100("validation")
+    return {"song": evaluation.evaluate("experiment3", songs, measures=("report",)).as_dict()}
 
 
 def column_distances(published: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], float]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from sepkit import datasets, masks, network, separation, stft, streaming, weights
 from sepkit.errors import ParameterError
-from sepkit.files import read_json, write_json
+from sepkit.files import check_writable, make_folders, read_json, write_json
 from sepkit.stft import CONTEXT, REPORT_TRANSFORM, Transform
 from sepkit.study import band, evaluation, experiments
 from sepkit.study.evaluation import Evaluation
@@ -222,8 +222,11 @@ def run(arms: Sequence[Arm], *, seed: int = 0, output: str | Path = "book/result
         ``NAME-SEED.json`` for each: a card with scores.
     """
     paths = [Path(output) / f"{arm.experiment.name}-{seed}.json" for arm in arms]
-    for arm, path in zip(arms, paths, strict=True):
-        if not path.exists():
+    missing = [(arm, path) for arm, path in zip(arms, paths, strict=True) if not path.exists()]
+    with make_folders({path.parent for _, path in missing}):
+        for _, path in missing:
+            check_writable(path)
+        for arm, path in missing:
             _run(arm, seed, path)
     return paths
 
@@ -231,13 +234,13 @@ def run(arms: Sequence[Arm], *, seed: int = 0, output: str | Path = "book/result
 def _run(arm: Arm, seed: int, path: Path) -> None:
     experiment, (train, validation) = arm.experiment, arm.songs()
     checkpoint = path.with_suffix(".checkpoint.h5")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix=".sepkit-", dir=path.parent) as folder:
         file = experiments.train(experiment, train, seed=seed, output=folder, checkpoint=checkpoint)
         card = read_json(file.with_name(f"{experiment.name}.json"))
         for scored in _score(experiment, file, validation):
             card["scores"][scored.mode] = scored.as_dict()
-    write_json(card, path)
+    remedy = f"make room there and run it again, which takes the training from {checkpoint}"
+    write_json(card, path, remedy)
     checkpoint.unlink(missing_ok=True)
 
 

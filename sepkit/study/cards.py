@@ -21,18 +21,22 @@ from sepkit.study.evaluation import Evaluation
 from sepkit.tracks import Track
 
 
+def describe_songs(tracks: Sequence[Track]) -> list[dict[str, str]]:
+    """Return name, licence and hash of songs, as a card holds them."""
+    return [{"name": t.name, "licence": t.licence, "sha256": t.sha256()} for t in tracks]
+
+
 def write_card(
     path: str | os.PathLike[str],
     *,
     experiment: Mapping[str, Any],
     values: weights.Weights,
     seed: int,
-    tracks: Sequence[Track],
+    songs: Sequence[Mapping[str, str]],
     history: Sequence[Mapping[str, Any]],
     seconds: float,
 ) -> None:
     """Write the card of a training, without scores: what made the weights, from what data."""
-    songs = [{"name": t.name, "licence": t.licence, "sha256": t.sha256()} for t in tracks]
     card = {
         "name": experiment["name"],
         "experiment": experiment,
@@ -46,7 +50,7 @@ def write_card(
         "versions": {name: _version(name) for name in ("tensorflow", "keras", "numpy", "sepkit")},
         "weights_licence": "Trained on songs that are licensed for academic use; "
         "use the weights accordingly.",
-        "data": {"licences": sorted({track.licence for track in tracks}), "songs": songs},
+        "data": {"licences": sorted({song["licence"] for song in songs}), "songs": songs},
         "history": history,
         "scores": {},
     }
@@ -123,11 +127,19 @@ def compare_with_card(evaluation: Evaluation, card: Mapping[str, Any]) -> tuple[
     return common, largest
 
 
-def add_scores(path: str | os.PathLike[str], evaluations: Sequence[Evaluation]) -> None:
-    """Add evaluations, one per mode, to an existing card."""
+def read_card(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a card that scores can be added to; a `SepkitError` if it is none."""
     if not Path(path).is_file():
         raise SepkitError(f"{path}: no such card; sepkit train writes it beside the weights")
     card = read_json(path)
+    if not isinstance(card, dict) or not isinstance(card.get("scores"), dict):
+        raise SepkitError(f"{path}: not a card; give one that sepkit train has written")
+    return card
+
+
+def add_scores(path: str | os.PathLike[str], evaluations: Sequence[Evaluation]) -> None:
+    """Add evaluations, one per mode, to an existing card."""
+    card = read_card(path)
     for evaluation in evaluations:
         card["scores"][evaluation.mode] = evaluation.as_dict()
     write_json(card, path)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sepkit import datasets, separation, streaming, weights
 from sepkit.errors import DatasetError, ParameterError, SepkitError
-from sepkit.files import packaged, write_json
+from sepkit.files import check_writable, packaged, write_json, writing_to
+from sepkit.io.decoding import AudioFile
 from sepkit.stft import CONTEXT
 from sepkit.study import analyses, arms, cards, evaluation, experiments
-from sepkit.tracks import Track
+from sepkit.tracks import SOURCES, Track
 
 _TITLES = {
     "report": "the report's metrics",
@@ -34,8 +37,13 @@ def load_tracks(
     """List the songs of example, dsd100, musdb18, open-stems, or of a folder of stems.
 
     `split` is one of `sepkit.datasets.dsd100` or `sepkit.datasets.musdb18`, `root` the folder of
-    the whole data set.
+    the whole data set. A `DatasetError` names the first song whose stems' headers do not fit, and
+    counts them all: better now than after hours with the others.
     """
+    return datasets.use_songs(_check_headers, _list_tracks(dataset, split, root))
+
+
+def _list_tracks(dataset: str, split: str, root: str | os.PathLike[str] | None) -> list[Track]:
     if dataset == "example":
         return [datasets.example()]
     if dataset == "dsd100":
@@ -50,6 +58,18 @@ def load_tracks(
         f"data set {dataset!r}: unknown; use example, dsd100, musdb18, open-stems, or the path of "
         "a folder with a folder of stems for each song"
     )
+
+
+def _check_headers(track: Track) -> Track:
+    if len(track.files) == len(SOURCES):
+        datasets.check_alike(track.files, [_read_header(path) for path in track.files])
+    return track
+
+
+def _read_header(path: Path) -> tuple[int, int, int]:
+    """Return a file's samples, 0 where its header does not say exactly, channels and rate."""
+    file = AudioFile(path)
+    return file.n_samples if file.exact else 0, file.n_channels, file.rate
 
 
 def _add_train(commands: Any) -> None:
@@ -136,50 +156,89 @@ def _add_evaluate(commands: Any) -> None:
     command.set_defaults(run=_evaluate)
 
 
-def _evaluate(options: argparse.Namespace) -> None:
+def _evaluate(options: argparse.Namespace) -> int:
     tracks = load_tracks(options.dataset, split=options.split, root=options.root)
     values = streaming.resolve_weights(options.model)
     name = Path(options.model).name.removesuffix(".weights.h5")
     output = options.output or Path(f"scores-{name}-{Path(options.dataset).resolve().name}.json")
-    if not output.parent.is_dir() or not os.access(output.parent, os.W_OK) or output.is_dir():
-        raise SepkitError(f"{output}: cannot be written there; give --output FILE elsewhere")
+    check_writable(output, "give --output FILE elsewhere")
     if options.jobs == 0:
         raise ParameterError("--jobs 0: give one process or more, or -1 for one per core")
-    if options.card is not None and not options.card.is_file():
-        raise SepkitError(f"{options.card}: no such card; sepkit train writes it")
+    if options.card is not None:
+        cards.read_card(options.card)
+        check_writable(options.card, "copy the card to another folder")
     # Cards hold scores of excerpts: whole songs of the same names have others.
     card = None
     if options.model in weights.list_models() and options.root is None:
         card = weights.read_card(options.model)
     modes = evaluation.MODES if options.mode == "both" else (options.mode,)
     measures = tuple(dict.fromkeys(options.measure or evaluation.MEASURES))
-    evaluations = []
-    for mode in modes:
-        scored = evaluation.evaluate(
-            values, tracks, mode=mode, hop=options.hop, measures=measures, n_jobs=options.jobs
-        )
-        evaluations.append(scored)
-        how = f"whole song, hop {options.hop}" if mode == "song" else "the report's segments"
-        for measure in measures:
-            print(f"\n{name} on {options.dataset}, {len(tracks)} songs, {how}: "
-                  f"{_TITLES[measure]} [dB]")  # fmt: skip
-            print(evaluation.format_table(scored, measure))
-        if card is not None:
-            n_songs, difference = cards.compare_with_card(scored, card)
-            if n_songs:
-                print(f"\n{n_songs} of these songs are in the card, at most "
-                      f"{difference:.4f} dB apart")  # fmt: skip
+    evaluations: list[evaluation.Evaluation] = []
+    errors: list[str] = []
     result = {
         "model": name,
         "dataset": options.dataset,
         "split": options.split,
-        "scores": {scored.mode: scored.as_dict() for scored in evaluations},
+        "n_songs": len(tracks),
+        "errors": errors,
     }
-    write_json(result, output)
+    # Written after every song, so that nothing that stops the scoring loses those before; an
+    # earlier file stays until all are scored.
+    kept = output.with_name(f"{output.stem}.partial.json") if output.exists() else output
+    try:
+        for mode in modes:
+            songs: list[evaluation.SongScores] = []
+            scored = evaluation.Evaluation(mode, options.hop, songs)
+            evaluations.append(scored)
+            for song in evaluation.evaluate_each(
+                values, tracks, mode=mode, hop=options.hop, measures=measures, n_jobs=options.jobs
+            ):
+                if not isinstance(song, SepkitError):
+                    songs.append(song)
+                elif str(song) not in errors:
+                    errors.append(str(song))
+                scores = {e.mode: e.as_dict() for e in evaluations if e.songs}
+                if scores:
+                    write_json({**result, "scores": scores}, kept, "make room there")
+            if songs:
+                _print_scores(scored, name, options.dataset, len(tracks), card)
+    except BaseException:
+        if any(e.songs for e in evaluations):
+            print(f"sepkit: {kept} holds the songs scored so far", file=sys.stderr)
+        raise
+    if not any(e.songs for e in evaluations):
+        raise DatasetError(errors[0] + f" (one of {len(errors)} errors)" * (len(errors) > 1))
+    with writing_to(output):
+        kept.replace(output)
     print(f"\n{output}")
-    if options.card is not None:
+    for error in errors:
+        print(f"sepkit: {error}", file=sys.stderr)
+    if options.card is not None and errors:
+        print(f"sepkit: {options.card}: not changed, for songs are missing", file=sys.stderr)
+    elif options.card is not None:
         cards.add_scores(options.card, evaluations)
         print(options.card)
+    return 1 if errors else 0
+
+
+def _print_scores(
+    scored: evaluation.Evaluation,
+    name: str,
+    dataset: str,
+    n_songs: int,
+    card: Mapping[str, Any] | None,
+) -> None:
+    how = f"whole song, hop {scored.hop}" if scored.mode == "song" else "the report's segments"
+    of_all = "" if len(scored.songs) == n_songs else f" of {n_songs}"
+    for measure in scored.measures:
+        print(f"\n{name} on {dataset}, {len(scored.songs)}{of_all} songs, {how}: "
+              f"{_TITLES[measure]} [dB]")  # fmt: skip
+        print(evaluation.format_table(scored, measure))
+    if card is not None:
+        n_common, difference = cards.compare_with_card(scored, card)
+        if n_common:
+            print(f"\n{n_common} of these songs are in the card, at most "
+                  f"{difference:.4f} dB apart")  # fmt: skip
 
 
 def _add_ablate(commands: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from sepkit import metrics, separation, streaming, weights
-from sepkit.errors import AudioError, DatasetError, import_optional
+from sepkit import bsseval, metrics, separation, streaming, weights
+from sepkit.errors import AudioError, DatasetError, SepkitError, import_optional
 from sepkit.metrics import METRICS
 from sepkit.tracks import SOURCES, Track
 
@@ -142,12 +142,18 @@ def museval_scores(references: np.ndarray, estimates: np.ndarray, rate: int) -> 
     """Compute `sepkit.metrics.bss_eval_scores` by the reference package museval."""
     museval = import_optional("museval", "evaluation")
     references = np.asarray(references, np.float64)[:, : estimates.shape[1]]
-    estimates = np.asarray(estimates, np.float64)
-    # museval raises an error for a source that is silent throughout.
-    if metrics.any_silent(references) or metrics.any_silent(estimates):
-        return np.full((len(METRICS), len(references)), np.nan)
-    sdr, _, sir, sar = museval.evaluate(references, estimates, win=rate, hop=rate)
-    return metrics.medians_of_windows(np.stack([sdr, sir, sar]))
+    estimates = np.array(estimates, np.float64)
+    sounding, unestimated = ~bsseval.silent(references), bsseval.silent(estimates)
+    scores = np.full((len(METRICS), len(references)), np.nan)
+    if sounding.any():
+        # museval refuses silence; an estimate does not affect the scores of others.
+        estimates[unestimated] = 1.0
+        sdr, _, sir, sar = museval.evaluate(
+            references[sounding], estimates[sounding], win=rate, hop=rate
+        )
+        scores[:, sounding] = metrics.medians_of_windows(np.stack([sdr, sir, sar]))
+        scores[:, unestimated] = np.nan
+    return scores
 
 
 def measure_song(
@@ -191,25 +197,51 @@ def score_song(
     return scored
 
 
-def score_songs(
+def _try_song(track: Track, *arguments: Any, **options: Any) -> dict[str, SongScores] | SepkitError:
+    """Return what `score_song` does, or its error if the song is at fault."""
+    try:
+        return score_song(track, *arguments, **options)
+    except (AudioError, DatasetError) as error:
+        return error
+
+
+def score_each(
     tracks: Iterable[Track],
     separators: Mapping[str, Separator],
     *,
     channels: int = 1,
     measures: Sequence[str] = MEASURES,
     n_jobs: int = -1,
-) -> dict[str, list[SongScores]]:
+) -> Iterator[dict[str, SongScores] | SepkitError]:
     """Score songs by one or more separators, several songs at once through joblib.
 
-    By separator, scores in the order of the songs; -1 jobs are one per core.
+    Yields, in the order of the songs and as soon as they are there, a song's scores by separator,
+    or the error of a song that cannot be scored. -1 jobs are one per core.
     """
     joblib = import_optional("joblib", "evaluation")
     tracks = list(tracks)
     options = {"channels": channels, "measures": measures}
-    jobs = (joblib.delayed(score_song)(track, separators, **options) for track in tracks)
+    jobs = (joblib.delayed(_try_song)(track, separators, **options) for track in tracks)
     run = joblib.Parallel(n_jobs=min(n_jobs, len(tracks)), return_as="generator")
-    songs = list(tqdm(run(jobs), total=len(tracks), desc="scoring", unit="song"))
+    yield from tqdm(run(jobs), total=len(tracks), desc="scoring", unit="song")
+
+
+def score_songs(
+    tracks: Iterable[Track], separators: Mapping[str, Separator], **options: Any
+) -> dict[str, list[SongScores]]:
+    """Score songs as `score_each` does, with its options: by separator, in the order of the songs.
+
+    The first song that cannot be scored raises its error.
+    """
+    songs = list(_raising(score_each(tracks, separators, **options)))
     return {name: [song[name] for song in songs] for name in separators}
+
+
+def _raising(results: Iterable[Any]) -> Iterator[Any]:
+    for result in results:
+        if isinstance(result, SepkitError):
+            raise result
+        yield result
 
 
 def evaluate(
@@ -243,11 +275,26 @@ def evaluate(
     Evaluation
         Scores by song, in the order of the songs.
     """
+    options = {"mode": mode, "hop": hop, "measures": measures, "n_jobs": n_jobs}
+    return Evaluation(mode, hop, list(_raising(evaluate_each(model, tracks, **options))))
+
+
+def evaluate_each(
+    model: separation.Model,
+    tracks: Iterable[Track],
+    *,
+    mode: str = "song",
+    hop: int = separation.DEFAULT_HOP,
+    measures: Sequence[str] = MEASURES,
+    n_jobs: int = -1,
+) -> Iterator[SongScores | SepkitError]:
+    """Yield song by song what `evaluate` returns, or the error of a song that cannot be scored."""
     values = streaming.resolve_weights(model)
     channels, _ = weights.check_shapes(values)
     separators = {mode: partial(_separate, values, mode, hop)}
-    songs = score_songs(tracks, separators, channels=channels, measures=measures, n_jobs=n_jobs)
-    return Evaluation(mode, hop, songs[mode])
+    options = {"channels": channels, "measures": measures, "n_jobs": n_jobs}
+    for scored in score_each(tracks, separators, **options):
+        yield scored if isinstance(scored, SepkitError) else scored[mode]
 
 
 def _separate(

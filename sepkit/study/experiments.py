@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 import zlib
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 
 from sepkit import batches, weights
 from sepkit.errors import ParameterError, SepkitError
-from sepkit.files import make_folders
+from sepkit.files import check_writable, make_folders, writing_to
 from sepkit.losses import ALPHA, BETA, GAMMA
 from sepkit.stft import REPORT_TRANSFORM, Transform
 from sepkit.study import cards
@@ -164,25 +165,30 @@ def train(
     Raises
     ------
     SepkitError
-        When the folder cannot be written or the songs are unsuitable.
+        When the songs are unsuitable, or a file cannot be written: all are tried at the start. If
+        the weights cannot be written at the end, it says where they, or their checkpoint, are.
     """
-    with make_folders([Path(output)]):
-        if not os.access(output, os.W_OK):
-            raise SepkitError(f"{output}: cannot be written to; choose another folder")
-        return _train(experiment, tracks, seed, Path(output), checkpoint)
+    path = Path(output) / f"{experiment.name}.weights.h5"
+    with make_folders([path.parent]):
+        for file in (path, path.with_name(f"{experiment.name}.json")):
+            check_writable(file, "choose another folder")
+        if checkpoint is not None:
+            check_writable(checkpoint, "choose another place for the checkpoint")
+        return _train(experiment, tracks, seed, path, checkpoint)
 
 
 def _train(
     experiment: Experiment,
     tracks: Sequence[Track],
     seed: int,
-    output: Path,
+    path: Path,
     checkpoint: str | os.PathLike[str] | None,
 ) -> Path:
     from sepkit import model, training
     from sepkit.study import objectives
 
     started = time.perf_counter()
+    songs = cards.describe_songs(tracks)
     network = model.build_model(
         sources=[*SOURCES, *objectives.EXTRA_SOURCES.get(experiment.objective, ())],
         channels=experiment.channels,
@@ -203,18 +209,31 @@ def _train(
         name: value[: len(SOURCES)] if name.split("/")[0] in DECODER else value
         for name, value in model.get_weights(network).items()
     }
-    path = output / f"{experiment.name}.weights.h5"
-    weights.save(values, path)
-    cards.write_card(
-        path.with_name(f"{experiment.name}.json"),
-        experiment=asdict(experiment),
-        values=values,
-        seed=seed,
-        tracks=tracks,
-        history=history,
-        seconds=time.perf_counter() - started,
-    )
+    try:
+        with writing_to(path, "make room there"):
+            weights.save(values, path)
+        cards.write_card(
+            path.with_name(f"{experiment.name}.json"),
+            experiment=asdict(experiment),
+            values=values,
+            seed=seed,
+            songs=songs,
+            history=history,
+            seconds=time.perf_counter() - started,
+        )
+    except SepkitError as error:
+        raise SepkitError(f"{error}; {_keep(values, path.name, checkpoint)}") from error
     return path
+
+
+def _keep(values: weights.Weights, name: str, checkpoint: str | os.PathLike[str] | None) -> str:
+    """Say where the trained weights are if they cannot be written to their place."""
+    if checkpoint is not None:
+        return f"then run it again, which takes the training from {checkpoint}"
+    with writing_to("the temporary folder", "train with a checkpoint"):
+        place = Path(tempfile.mkdtemp(prefix="sepkit-")) / name
+        weights.save(values, place)
+    return f"the trained weights are in {place}"
 
 
 def open_store(experiment: Experiment, tracks: Sequence[Track]) -> batches.SongStore:
