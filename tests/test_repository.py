@@ -325,3 +325,15 @@ def test_make_says_in_one_line_what_is_missing(target, says, tmp_path):
     assert run.returncode != 0
     (line,) = run.stdout.splitlines()
     assert line.startswith("make: ") and says in line
+
+
+def test_every_promise_names_a_test_that_there_is():
+    text = (ROOT / "book" / "promises.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", text)
+    assert len(named) > 30
+    functions = {}
+    for name, function in named:
+        if name not in functions:
+            tree = ast.parse((ROOT / "tests" / name).read_text(encoding="utf-8"))
+            functions[name] = {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
+        assert function in functions[name], f"{name}::{function}"

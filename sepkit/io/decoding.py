@@ -28,8 +28,8 @@ from sepkit.errors import AudioError, AudioWarning, ParameterError
 BLOCK = 1 << 18
 """Samples read or written at a time: 6 s at 44.1 kHz."""
 
-_GUESSED = {"MP3", "MPEG"}
-"""Formats whose length libsndfile guesses."""
+_EXACT = {b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"caff", b".snd", b"fLaC", b"OggS"}
+"""First bytes of what libsndfile reads to the sample; the length of MP3 it guesses."""
 
 _LONG_BITS = {"PCM_24", "PCM_32", "FLOAT", "DOUBLE"}
 """Encodings of libsndfile that hold more than 16 bits."""
@@ -49,6 +49,15 @@ _SIGNATURES = {
 _BOOKKEEPING = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration",
                 "creation_time", "handler_name", "vendor_id", "language"}  # fmt: skip
 """Tags that containers write for themselves."""
+
+
+_SAFE = [
+    "-protocol_whitelist", "file",
+    "-format_whitelist",
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,matroska,webm,mov,mp3,mpeg,mpegts,"
+    "ogg,tak,truehd,tta,w64,wav,wv",
+]  # fmt: skip
+"""Options of ffmpeg for files from strangers: no playlist, which names other files or addresses."""
 
 
 class AudioFile:
@@ -93,11 +102,9 @@ class AudioFile:
         except ValueError as error:  # a null character in the name
             raise AudioError(f"{str(self.path)!r}: cannot be read ({error})") from error
         try:
-            self.exact = self._ask_soundfile()
-        # TypeError: a name that ends in .raw.
-        except (soundfile.LibsndfileError, TypeError) as error:
+            self.exact = self._may_be_exact and self._ask_soundfile()
+        except (soundfile.LibsndfileError, TypeError):  # TypeError: a name that ends in .raw
             self.exact = False
-            self._refusal = str(error)
         if not self.exact:
             self._ask_ffprobe()
 
@@ -111,6 +118,7 @@ class AudioFile:
         else:
             signature = head[_SIGNATURES.get(head[:4], slice(0))]
         self._n_ogg_streams = 0
+        self._may_be_exact = head[:4] in _EXACT
         if not signature and head[:4] != b"OggS":
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -125,8 +133,7 @@ class AudioFile:
         """Take what libsndfile knows of the file; return whether that is certain."""
         with soundfile.SoundFile(_name(self.path)) as file:
             unknown = file.frames in (0, np.iinfo(np.int64).max)
-            if file.format in _GUESSED or unknown or self._n_ogg_streams > 1:
-                self._refusal = "libsndfile does not know its length"
+            if unknown or file.subtype.startswith("MPEG") or self._n_ogg_streams > 1:
                 return False
             self.rate, self.n_channels = file.samplerate, file.channels
             self.n_samples: int | None = _declared_frames(file)
@@ -136,9 +143,9 @@ class AudioFile:
 
     def _ask_ffprobe(self) -> None:
         if not (shutil.which("ffprobe") and shutil.which("ffmpeg")):
-            raise AudioError(f"{self.path}: {self._refusal}; install ffmpeg to read it")
+            raise AudioError(f"{self.path}: libsndfile cannot read it; install ffmpeg, which may")
         found = subprocess.run(
-            ["ffprobe", "-v", "warning", "-show_entries",
+            ["ffprobe", "-v", "warning", *_SAFE, "-show_entries",
              "stream=codec_type,sample_rate,channels,duration,start_time,bits_per_raw_sample:"
              "stream_tags:stream_disposition=attached_pic:format=duration:format_tags",
              "-of", "json", os.fspath(self.path.absolute())],
@@ -257,8 +264,9 @@ class AudioFile:
 
     def _ffmpeg_blocks(self) -> Generator[np.ndarray, None, None]:
         # A stream may change its rate or channels on the way; what comes out does not.
-        command = ["ffmpeg", "-v", "error", "-nostdin", "-i", os.fspath(self.path.absolute()),
-                   "-map", "0:a:0", "-ar", str(self.rate), "-ac", str(self.n_channels),
+        command = ["ffmpeg", "-v", "error", "-nostdin", *_SAFE,
+                   "-i", os.fspath(self.path.absolute()), "-map", "0:a:0",
+                   "-ar", str(self.rate), "-ac", str(self.n_channels),
                    "-f", "f32le", "-"]  # fmt: skip
         n_read = 0
         with tempfile.TemporaryFile() as said:
