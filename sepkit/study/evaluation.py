@@ -308,10 +308,10 @@ def _separate(
 def format_table(evaluation: Evaluation, measure: str) -> str:
     """Format scores as text: mean and deviation by source, and how many scores were left out."""
     summary = evaluation.summary(measure)
-    lines = [" " * 5 + "".join(f"{source:>14}" for source in SOURCES)]
+    lines = [" " * 5 + "".join(f"{source:>15}" for source in SOURCES)]
     for metric, means, deviations in zip(METRICS, summary.mean, summary.deviation, strict=True):
         pairs = zip(means, deviations, strict=True)
-        cells = (f"{f'{mean:6.2f} ± {deviation:5.2f}':>14}" for mean, deviation in pairs)
+        cells = (f"{f'{mean:6.2f} ± {deviation:5.2f}':>15}" for mean, deviation in pairs)
         lines.append(f"{metric:<5}" + "".join(cells))
     if summary.dropped.any():
         lines.append(f"left out, NaN or infinite: {int(summary.dropped.sum())} scores")
