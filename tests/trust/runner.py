@@ -1,12 +1,12 @@
-"""Run the command line in a process of its own, but without the second that its imports take."""
+"""Run sepkit in a process of its own, but without the second that its imports take."""
 
 import multiprocessing
 import os
 import resource
-import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,13 @@ class Run:
     megabytes: float
 
 
-def _child(arguments: list[str], folder: str, log: str, file_size: int | None) -> None:
+def _child(
+    function: Callable[..., object],
+    arguments: tuple[object, ...],
+    folder: str,
+    log: str,
+    file_size: int | None,
+) -> None:
     os.chdir(folder)
     for name, number in (("out", 1), ("err", 2)):
         # Below Python, so that it holds what libraries in C say, too.
@@ -40,33 +46,40 @@ def _child(arguments: list[str], folder: str, log: str, file_size: int | None) -
     resource.setrlimit(resource.RLIMIT_AS, (8 * GIGABYTE, 8 * GIGABYTE))
     if file_size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
-    code = cli.main(arguments)
+    code = function(*arguments)
     usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # As the name of a folder: a full disk or a limit has no say in it.
     os.mkdir(f"{log}/{usage}.kilobytes")
     sys.exit(code)
 
 
-def run(*arguments: object, folder: Path, timeout: float = 60, file_size: int | None = None) -> Run:
-    """Run ``sepkit ARGUMENTS`` in a folder, with files of at most a size if that is given."""
+def call(
+    function: Callable[..., object],
+    *arguments: object,
+    folder: Path,
+    timeout: float = 60,
+    file_size: int | None = None,
+) -> Run:
+    """Call a function in a folder; its result is the exit code. Files may have a limit of size."""
     with tempfile.TemporaryDirectory() as log:
         Path(log, "tmp").mkdir()
-        texts = [str(argument) for argument in arguments]
         started = time.perf_counter()
-        process = _CONTEXT.Process(target=_child, args=(texts, str(folder), log, file_size))
+        everything = (function, arguments, str(folder), log, file_size)
+        process = _CONTEXT.Process(target=_child, args=everything)
         process.start()
         process.join(timeout)
-        if process.is_alive():
+        late = process.is_alive()
+        if late:
             process.kill()
             process.join()
-            code = None
-        else:
-            code = process.exitcode
         seconds = time.perf_counter() - started
         out, err = (Path(log, name).read_text(errors="replace") for name in ("out", "err"))
-        (kilobytes,) = [*Path(log).glob("*.kilobytes")] or [Path("0")]
-        left = [*Path(log, "tmp").iterdir()]
-        if left:
+        sizes = [int(path.stem) / 1024 for path in Path(log).glob("*.kilobytes")]
+        if left := [path.name for path in Path(log, "tmp").iterdir()]:
             err += f"left in TMPDIR: {left}\n"
-        shutil.rmtree(Path(log, "tmp"))
-    return Run(code, out, err, seconds, int(kilobytes.stem) / 1024)
+    return Run(None if late else process.exitcode, out, err, seconds, sum(sizes))
+
+
+def run(*arguments: object, folder: Path, **limits: float | None) -> Run:
+    """Run ``sepkit ARGUMENTS`` in a folder, within the limits that `call` takes."""
+    return call(cli.main, [str(argument) for argument in arguments], folder=folder, **limits)

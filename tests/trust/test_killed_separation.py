@@ -19,7 +19,6 @@ from sepkit.tracks import SOURCES
 
 SCRIPT = Path(__file__).with_name("slow_disk.py")
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
-# Options, and seconds within which they run once the separation has begun.
 OPTIONS = {"wav": [], "flac": ["--ext", "flac"], "mp3": ["--ext", "mp3"]}
 
 pytestmark = pytest.mark.xdist_group("killed separation")
@@ -49,12 +48,12 @@ def stop(place, out, options, number, seed):
     process = start(place, out, options)
     while process.poll() is None and not (out.exists() and any(out.iterdir())):
         time.sleep(0.002)
-    if seed % 3 == 0:  # while the finished stems go to their places
+    if seed % 2 == 0:  # while the finished stems go to their places
         while process.poll() is None and not visible(out):
             time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.3))
     else:
-        time.sleep(rng.uniform(0, 1.2))
+        time.sleep(rng.uniform(0, 2.5))
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     return process.returncode, err
@@ -64,14 +63,15 @@ def visible(out):
     return sorted(path.name for path in out.glob("[!.]*")) if out.exists() else []
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("ext", OPTIONS)
 def test_killed_outright_no_stem_is_half_written(place, tmp_path, ext, seed):
     out = tmp_path / "out"
     code, _ = stop(place, out, OPTIONS[ext], signal.SIGKILL, seed)
     assert code in (0, -signal.SIGKILL)
     for name in visible(out):
-        assert (out / name).read_bytes() == (place / f"whole {ext}" / name).read_bytes(), name
+        made, whole = (soundfile.read(folder / name)[0] for folder in (out, place / f"whole {ext}"))
+        np.testing.assert_array_equal(made, whole, err_msg=name)
     # What it left is in nobody's way.
     again = start(place, out, [*OPTIONS[ext], "--overwrite"])
     again.communicate()
@@ -79,7 +79,7 @@ def test_killed_outright_no_stem_is_half_written(place, tmp_path, ext, seed):
     assert visible(out) == sorted(f"{source}.{ext}" for source in SOURCES)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("ext", OPTIONS)
 @pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
 def test_told_to_end_it_leaves_nothing(place, tmp_path, number, ext, seed):
