@@ -1,4 +1,4 @@
-"""The command line on a disk that takes a fifth of a second to rename a file.
+"""The command line on a disk that takes half a second to rename a file.
 
 So that what happens between the first stem and the last can be met by a signal.
 """
@@ -12,7 +12,7 @@ from sepkit import cli
 
 def slowly(act):
     def later(*arguments, **options):
-        time.sleep(0.2)
+        time.sleep(0.5)
         return act(*arguments, **options)
 
     return later

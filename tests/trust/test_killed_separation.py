@@ -53,7 +53,7 @@ def stop(place, out, options, number, seed):
             time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.3))
     else:
-        time.sleep(rng.uniform(0, 2.5))
+        time.sleep(rng.uniform(0, 4))
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     return process.returncode, err
