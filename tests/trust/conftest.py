@@ -33,6 +33,7 @@ def room():
 _seconds = defaultdict(float)
 _outcomes = {}
 _cells = {}
+_measured = {}
 
 
 def pytest_runtest_logreport(report):
@@ -45,6 +46,8 @@ def pytest_runtest_logreport(report):
         for name, value in report.user_properties:
             if name == "cell":
                 _cells[tuple(value[:2])] = value[2]
+            elif name == "measured":
+                _measured[value] = None  # a set that keeps the order
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -65,6 +68,8 @@ def pytest_terminal_summary(terminalreporter):
     found = [outcome for _, outcome in _outcomes.values()]
     counts = [found.count(outcome) for outcome in ("passed", "failed", "skipped")]
     terminalreporter.write_line(line("all", len(found), *counts, f"{sum(_seconds.values()):.0f}"))
+    for text in _measured:
+        terminalreporter.write_line(f"measured: {text}")
     for nodeid, (_, outcome) in _outcomes.items():
         if outcome == "failed":
             terminalreporter.write_line(f"broken: {nodeid.rpartition('/')[2]}")

@@ -90,11 +90,15 @@ def test_the_good_ones_are_done_and_the_bad_ones_listed(batch):
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-def test_memory_and_open_files_do_not_grow(batch):
+def test_memory_and_open_files_do_not_grow(batch, record_property):
     *_, samples, made = batch
     assert len(made) > SONGS and len(samples) > 20, "too short to tell"
     # The first quarter warms up.
     early, late = np.array_split(samples[len(samples) // 4 :], 2)
+    told = " and then ".join(
+        f"{part[:, 0].max()} open files, {np.median(part[:, 1]):.0f} MB" for part in (early, late)
+    )
+    record_property("measured", f"{SONGS} songs: {told}")
     assert late[:, 0].max() <= early[:, 0].max(), "open files"
     assert np.median(late[:, 1]) <= np.median(early[:, 1]) + 10, "memory"
 
