@@ -41,8 +41,7 @@ def test_a_wav_file_of_more_than_4_gib_is_whole(room, ffmpeg):
     assert np.abs(last[:, 0] - (n_blocks - 1) / n_blocks).max() <= 1e-6
 
 
-@pytest.mark.parametrize("ext", ["flac", "wav"])
-def test_a_song_whose_stems_pass_4_gib_keeps_its_end(room, ext):
+def test_a_song_whose_stems_pass_4_gib_keeps_its_end(room):
     """Eight channels at the highest rate of flac: the smallest work that makes such stems."""
     place = room(15)
     rate, channels = 655350, 8
@@ -53,12 +52,11 @@ def test_a_song_whose_stems_pass_4_gib_keeps_its_end(room, ext):
         for _ in range(n_blocks):
             file.write(block)
     command = [sys.executable, "-m", "sepkit", "separate", "song.flac", "-o", "out"]
-    command += ["--hop", "25", "--two-stems", "vocals", "--ext", ext]
+    command += ["--hop", "25", "--two-stems", "vocals", "--ext", "flac"]
     run = subprocess.run(command, cwd=place, capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
     wanted = soundfile.info(place / "song.flac").frames
-    for stem in ("vocals", "no_vocals"):
-        assert soundfile.info(place / "out" / f"{stem}.{ext}").frames == wanted
-    parts = [soundfile.read(place / "out" / f"{stem}.{ext}", start=wanted - 1000, always_2d=True)[0]
-             for stem in ("vocals", "no_vocals")]  # fmt: skip
+    stems = [place / "out" / f"{stem}.flac" for stem in ("vocals", "no_vocals")]
+    assert [soundfile.info(path).frames for path in stems] == [wanted, wanted]
+    parts = [soundfile.read(path, start=wanted - 1000)[0] for path in stems]
     assert np.abs(sum(parts)[:, 0] - block[-1000:, 0] / 32768).max() <= 1e-4
