@@ -18,7 +18,7 @@ JUPYTER_BOOK = PATH="$(CURDIR)/$(BIN):$$PATH" \
 LOWEST := files decoding encoding audio tracks datasets stft weights network masks model report_network losses batches remix \
 	objectives oracles separation bsseval metrics evaluation studio
 
-.PHONY: test book book-alone site lint linkcheck test-lowest notebooks lowest bench bench-peers constraints clean \
+.PHONY: test trust book book-alone site lint linkcheck test-lowest notebooks lowest bench bench-peers constraints clean \
 	ffmpeg weights
 
 # Two processes, each of which computes in one thread: what is tested is short, and compiling is not.
@@ -28,6 +28,13 @@ test: .venv/installed ffmpeg
 	SEPKIT_SITE=none OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 \
 		--dist worksteal --ignore tests/test_browser.py
 	SEPKIT_SITE=none $(BIN)/python -m pytest tests/test_browser.py
+
+# What is too slow for every change: damaged files, kills, full disks, long songs. A quarter of an
+# hour, 15 GB of disk; ends with a table. TRUST=tests/trust/test_full_disks.py runs one part alone.
+TRUST ?= tests/trust
+trust: .venv/installed ffmpeg
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup \
+		--tb=short $(TRUST)
 
 # Every build is a fresh one: all notebooks run, and no page or sound of an older build stays.
 book: weights .venv/installed ffmpeg
