@@ -148,11 +148,22 @@ def test_a_silent_source_gives_nan_and_leaves_the_others_alone(sources):
     assert np.isfinite(scores[:, [0, 1, 3]][:2]).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_audio_of_lower_precision_is_scored_in_double(sources, dtype):
+    references = (1000 * np.sqrt(N) * sources).astype(dtype)
+    estimates = (references + 0.1 * np.roll(references, 1, axis=0)).astype(dtype)
+    exact = metrics.report_scores(references.astype(float), estimates.astype(float))
+    np.testing.assert_allclose(metrics.report_scores(references, estimates), exact, rtol=1e-12)
+
+
 def test_shapes_that_do_not_fit_are_refused(sources):
     with pytest.raises(ParameterError, match="scores of shapes"):
         metrics.report_scores(sources[:3], sources)
     with pytest.raises(ParameterError, match="scores of shapes"):
         metrics.report_scores(sources[0], sources[0])
+    for shapes in [(sources, sources[..., np.newaxis]), (sources[..., np.newaxis], sources)]:
+        with pytest.raises(ParameterError, match="scores of shapes"):
+            metrics.report_scores(*shapes)
 
 
 def test_bss_eval_scores_are_musevals_medians_over_windows():
