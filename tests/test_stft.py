@@ -41,6 +41,14 @@ def test_window_is_the_periodic_hann_and_its_squares_add_up():
     assert window.dtype == synthesis.dtype == np.float32
 
 
+def test_the_blackman_harris_window_is_the_symmetric_one():
+    phase = 2 * np.pi * np.arange(1024) / 1023
+    terms = [0.35875, -0.48829, 0.14128, -0.01168]
+    wanted = sum(a * np.cos(k * phase) for k, a in enumerate(terms))
+    window = stft.Transform(window="blackman-harris").window_values()
+    np.testing.assert_allclose(window, wanted, atol=1e-7)
+
+
 def test_an_inverted_segment_is_faded_over_768_samples_at_either_end():
     segment = noise(stft.SEGMENT_LENGTH, 1)
     back = stft.invert_frames(stft.transform_frames(segment))
