@@ -21,8 +21,8 @@ LOWEST := files decoding encoding audio tracks datasets stft weights network mas
 # What measures the tests: not needed to run them.
 MEASURES := coverage==7.17.5 mutmut==3.8.1
 # The core, whose tests cover it.
-CORE := errors files audio tracks datasets stft weights network masks model losses batches training \
-	separation bsseval metrics cli
+CORE := errors files decoding encoding audio tracks datasets stft weights network masks model losses \
+	batches training separation bsseval metrics cli
 
 .PHONY: test book book-alone site lint linkcheck test-lowest notebooks lowest bench bench-peers constraints clean \
 	ffmpeg weights mutants coverage measures
