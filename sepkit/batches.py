@@ -153,7 +153,7 @@ class SongStore:
         self.sha256: dict[str, str] = {}
         self.n_samples: list[int] = []
         sizes = []
-        for track in tqdm(tracks, desc="reading songs", unit="song", leave=False):
+        for track in tqdm(tracks, desc="reading songs", unit="song", leave=False, disable=None):
             sources = _read_sources(track, channels)
             self.sha256[track.name] = hashlib.sha256(sources.tobytes()).hexdigest()
             for sound in variants(sources, track.name) if variants else [sources]:

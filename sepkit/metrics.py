@@ -59,8 +59,11 @@ def report_scores(references: np.ndarray, estimates: np.ndarray) -> np.ndarray:
 
     gram = references @ references.T
     products = references @ estimates.T
-    # The pseudo-inverse: a silent source must not affect the scores of the others.
-    weights = np.linalg.pinv(gram, hermitian=True) @ products
+    # The pseudo-inverse: a silent source must not affect the scores of the others. Of sources with
+    # unit energy, so that it does not take one for silent that is only quiet.
+    norms = np.sqrt(np.diag(gram))[:, np.newaxis]
+    unit = 1 / np.where(norms > 0, norms, 1)
+    weights = unit * (np.linalg.pinv(unit * gram * unit.T, hermitian=True) @ (unit * products))
     with np.errstate(divide="ignore", invalid="ignore"):
         own = np.diag(np.diag(products) / np.diag(gram))
 

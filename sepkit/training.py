@@ -186,7 +186,9 @@ def fit(
     counts = [batches.count(epoch) for epoch in range(len(batches.labels))]
     done = sum(counts[: len(state.history)])
     saved = clock = time.perf_counter()
-    with tqdm(total=sum(counts), initial=done, desc="training", unit="step") as progress:
+    with tqdm(
+        total=sum(counts), initial=done, desc="training", unit="step", disable=None
+    ) as progress:
         for epoch in range(len(state.history), len(counts)):
             losses = []
             for targets in _prefetch(batches, epoch):
@@ -228,7 +230,8 @@ def _compile_step(
             f"batches of {shape[0]} segments do not divide by {n_replicas} replicas; change either"
         )
 
-    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+    # Nothing here is for AutoGraph to rewrite; without it, an error names the line it comes from.
+    @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
     def gradients(targets: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
             # A loss is a mean over segments: the batch's is the mean of the replicas'.
@@ -243,7 +246,9 @@ def _compile_step(
         return value
 
     # XLA compiles a whole step on one device, but not the exchange between replicas.
-    @tf.function(jit_compile=not tf.distribute.has_strategy())  # type: ignore[untyped-decorator]
+    one_device = not tf.distribute.has_strategy()
+
+    @tf.function(jit_compile=one_device, autograph=False)  # type: ignore[untyped-decorator]
     def step(targets: tf.Tensor) -> tf.Tensor:
         return strategy.reduce("SUM", strategy.run(update, (targets,)), axis=None)
 

@@ -6,14 +6,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from helpers import noise
+from helpers import noise, random_network
+from hypothesis import Phase, settings
 
 from sepkit import audio, datasets, weights
 from sepkit.tracks import SOURCES
 
 ROOT = Path(__file__).parents[1]
+
+# Properties are tried on the same examples every time, so that a failure comes again, and for as
+# long as it takes on a slow machine.
+settings.register_profile("tests", deadline=None, derandomize=True, max_examples=30)
+# A mutant is killed by the first example that fails; nobody reads the simplest one.
+settings.register_profile(
+    "mutants", settings.get_profile("tests"), phases=[Phase.explicit, Phase.generate]
+)
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
@@ -44,15 +53,6 @@ def sample():
         pytest.skip("SEPKIT_DATA names no folder that holds musdb18-7")
     pytest.importorskip("musdb")
     return place
-
-
-def random_network(sizes):
-    """A mono network of random values, none of them zero."""
-    rng = np.random.default_rng(8)
-    return {
-        name: (0.05 * rng.standard_normal(shape)).astype(np.float32)
-        for name, shape in weights.shapes(sizes=sizes).items()
-    }
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,22 @@ from functools import partial
 
 import numpy as np
 
-from sepkit import stft, tracks
+from sepkit import stft, tracks, weights
 
 
 def noise(n_samples, channels=2, *, seed=0):
     """Quiet noise, another for each seed: float32 (n_samples, channels)."""
     rng = np.random.default_rng(seed)
     return rng.uniform(-0.2, 0.2, (n_samples, channels)).astype(np.float32)
+
+
+def random_network(sizes, channels=1):
+    """A network of random values, none of them zero."""
+    rng = np.random.default_rng(8)
+    return {
+        name: (0.05 * rng.standard_normal(shape)).astype(np.float32)
+        for name, shape in weights.shapes(channels=channels, sizes=sizes).items()
+    }
 
 
 def one_line(error, *needed):

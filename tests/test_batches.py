@@ -83,6 +83,8 @@ def test_an_epoch_takes_its_blocks_segments_once_each_and_drops_the_same_tail(so
 def test_unsuitable_songs_are_named(songs):
     with pytest.raises(DatasetError, match="noise 9: 1 channel"):
         SongStore([track(9, n_channels=1)], channels=2)
+    with pytest.raises(DatasetError, match="noise 9: rate 48000 Hz"):
+        SongStore([replace(track(9), rate=48000)])
     with pytest.raises(DatasetError, match="fills no batch"):
         BlockBatches(SongStore([track(9, n_segments=3)]), report_schedule(1))
     with pytest.raises(DatasetError, match="no songs"):

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sepkit import losses
 from sepkit.errors import ParameterError
@@ -99,11 +101,86 @@ def test_it_divides_by_the_batch_and_by_nothing_else(segments):
     np.testing.assert_allclose(longer, 2 * once, rtol=1e-5)
 
 
+@st.composite
+def examples(draw):
+    """True and estimated segments of any shape, sources last, and any weights of the terms."""
+    shape = draw(st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 2)))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    truth, estimate = rng.standard_normal((2, *shape, 4))
+    names = ("alpha", "beta", "gamma")
+    weights = {name: draw(st.sampled_from([0.0, 0.001, 0.03, 0.5])) for name in names}
+    return truth, estimate, weights
+
+
+@given(example=examples(), axis=st.sampled_from([1, 2, 3, -1, -2, -3]))
+def test_it_equals_the_formula_for_any_shape_axis_and_weights(example, axis):
+    truth, estimate, weights = example
+    moved = (np.moveaxis(y, -1, axis) for y in (truth, estimate))
+    value = losses.report_loss(*moved, axis=axis, **weights)
+    np.testing.assert_allclose(value, transcription(truth, estimate, **weights), atol=1e-10)
+
+
+@given(example=examples())
+def test_without_what_is_subtracted_the_true_sources_are_the_minimum(example):
+    truth, estimate, _ = example
+    plain = {"alpha": 0.0, "beta": 0.0, "gamma": 0.0}
+    estimate[..., OTHER] = truth[..., OTHER]
+    assert losses.report_loss(truth, truth, **plain) == 0
+    assert losses.report_loss(truth, estimate, **plain) > 0
+
+
+@given(example=examples(), step=st.floats(0.1, 1.0))
+def test_the_gradient_is_zero_where_the_normal_equations_say(example, step):
+    """The loss is quadratic: differences to either side are its gradient, without an error."""
+    truth, direction, weights = example
+    alpha, beta, gamma = weights["alpha"], weights["beta"], weights["gamma"]
+    # Of half the gradient by each estimate: what multiplies estimates, and what does not.
+    own = np.array([1 - beta, 1 - beta, 0, 1 - gamma])
+    matrix = np.diag(own - 4 * alpha) + alpha
+    constant = truth * [1, 1, 0, 1] - truth[..., [OTHER]] * [beta, beta, 0, gamma]
+    if not alpha:  # then nothing depends on the estimated other
+        matrix[OTHER, OTHER] = 1
+    estimate = np.linalg.solve(matrix, constant[..., np.newaxis])[..., 0]
+    change = step * direction
+    ahead, behind = (
+        losses.report_loss(truth, estimate + sign * change, **weights) for sign in (1, -1)
+    )
+    scale = max(1.0, np.abs(estimate).max()) ** 2
+    assert abs(ahead - behind) <= 1e-8 * scale * change.size
+
+
+@given(example=examples(), order=st.permutations([BASS, DRUMS, VOCALS]))
+def test_relabelling_sources_of_equal_weight_changes_nothing(example, order):
+    truth, estimate, weights = example
+    weights["gamma"] = weights["beta"]
+    relabelled = [*order[:2], OTHER, order[2]]
+    once = losses.report_loss(truth, estimate, **weights)
+    again = losses.report_loss(truth[..., relabelled], estimate[..., relabelled], **weights)
+    np.testing.assert_allclose(again, once, atol=1e-10)
+
+
+def test_infinities_of_terms_that_weigh_nothing_do_not_matter(segments):
+    truth, estimate = segments
+    truth[..., OTHER] = np.inf
+    value = losses.report_loss(truth, estimate, beta=0.0, gamma=0.0)
+    assert np.isfinite(value)
+
+
 def test_tensorflow_computes_the_same(segments):
     tf = pytest.importorskip("tensorflow")
     truth, estimate = segments
     theirs = float(losses.report_loss(tf.constant(truth), tf.constant(estimate)))
     np.testing.assert_allclose(theirs, losses.report_loss(truth, estimate), rtol=1e-5)
+
+
+def test_a_graph_divides_by_the_batch_size_that_it_learns_when_it_runs(segments):
+    tf = pytest.importorskip("tensorflow")
+    anything = tf.TensorSpec((None, *segments.shape[2:]), tf.float32)
+    compiled = tf.function(losses.report_loss, input_signature=[anything] * 2, autograph=False)
+    for n in (1, 3):
+        truth, estimate = segments[:, :n]
+        theirs = float(compiled(tf.constant(truth), tf.constant(estimate)))
+        np.testing.assert_allclose(theirs, losses.report_loss(truth, estimate), rtol=1e-5)
 
 
 def test_shapes_that_do_not_fit_are_refused(segments):

@@ -86,6 +86,23 @@ def test_some_frames_of_a_context_are_decoded_as_all_of_them(start, stop):
     np.testing.assert_allclose(some, every[:, :, start:stop], atol=1e-5 * np.abs(every).max())
 
 
+def test_the_pass_on_tensors_of_any_number_of_contexts_equals_numpys():
+    tf = pytest.importorskip("tensorflow")
+    values = report_network.from_report(reference.random_layers())
+    tensors = {name: tf.constant(value) for name, value in values.items()}
+    anything = tf.TensorSpec((None, 25, 513, 1), tf.float32)
+    compiled = tf.function(
+        lambda x: network.masks(tensors, x), input_signature=[anything], autograph=False
+    )
+    for n in (1, 3):
+        x = magnitudes(n)
+        assert reference.close(network.masks(values, x), compiled(tf.constant(x)).numpy(), x)
+
+
+def test_masks_of_no_frames_are_no_masks():
+    assert network.normalize(np.empty((4, 0, 513, 1), np.float32)).shape == (4, 0, 513, 1)
+
+
 def test_normalising_in_place_equals_that_of_tensors():
     import keras
 

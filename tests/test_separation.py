@@ -244,17 +244,6 @@ def quarter_masks(prepared, magnitudes, hop):
     return np.full((4, *magnitudes.shape), 0.25, np.float32)
 
 
-@pytest.mark.parametrize("hop", [25, 24, 5, 1])
-@pytest.mark.parametrize(("n_frames", "channels"), [(1, 1), (24, 1), (25, 2), (26, 1), (60, 2)])
-def test_mean_masks_sum_to_one_in_every_bin(hop, n_frames, channels):
-    values = weights.initialize(channels=channels, seed=3)
-    magnitudes = np.abs(noise(n_frames * 513, channels)).reshape(n_frames, 513, channels)
-    mean = masks.mean_masks(network.prepare(values), magnitudes, hop)
-    assert mean.shape == (4, n_frames, 513, channels) and mean.dtype == np.float32
-    assert mean.min() >= 0 and mean.std() > 0.01
-    np.testing.assert_allclose(mean.sum(axis=0), 1, atol=1e-5)
-
-
 def test_one_thread_and_several_give_the_same(untrained):
     song = noise(3 * streaming._STRETCH)
     several = sepkit.separate(song, RATE, model=untrained)

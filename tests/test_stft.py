@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import scipy.signal
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sepkit import stft
 from sepkit.errors import ParameterError
@@ -34,6 +36,17 @@ def test_window_is_the_periodic_hann_and_its_squares_add_up():
     assert scipy.signal.check_NOLA("hann", 1024, 768)
     squares = sum(np.roll(window**2, 256 * k) for k in range(4))
     np.testing.assert_allclose(squares, 1.5, atol=1e-6)
+    synthesis = stft.REPORT_TRANSFORM.synthesis_window()
+    np.testing.assert_allclose(synthesis, window / 1.5, atol=1e-7)
+    assert window.dtype == synthesis.dtype == np.float32
+
+
+def test_the_blackman_harris_window_is_the_symmetric_one():
+    phase = 2 * np.pi * np.arange(1024) / 1023
+    terms = [0.35875, -0.48829, 0.14128, -0.01168]
+    wanted = sum(a * np.cos(k * phase) for k, a in enumerate(terms))
+    window = stft.Transform(window="blackman-harris").window_values()
+    np.testing.assert_allclose(window, wanted, atol=1e-7)
 
 
 def test_an_inverted_segment_is_faded_over_768_samples_at_either_end():
@@ -72,6 +85,14 @@ def test_a_transform_out_of_range_is_refused():
             stft.Transform(**options)
 
 
+@pytest.mark.parametrize("window", ["hann", "blackman-harris"])
+def test_every_divisor_up_to_half_a_frame_is_a_hop_length(window):
+    for hop_length in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
+        transform = stft.Transform(hop_length, window)
+        assert transform.edge_length == 1024 - hop_length
+        assert transform.count_samples(3) == 1024 + 2 * hop_length
+
+
 TRANSFORMS = [
     stft.REPORT_TRANSFORM,
     stft.Transform(window="blackman-harris"),
@@ -88,6 +109,89 @@ def test_every_transform_is_inverted_exactly(transform, n_samples):
     assert len(spectrum) == stft.count_frames(n_samples, transform=transform)
     back = stft.istft(spectrum, n_samples, transform=transform)
     assert np.abs(back - sound).max() <= 1e-6 * np.abs(sound).max()
+
+
+ANY_TRANSFORM = st.builds(
+    stft.Transform,
+    st.sampled_from([64, 128, 256, 512]),
+    st.sampled_from(["hann", "blackman-harris"]),
+)
+
+
+KINDS = ["float32", "float64", "int16", "click", "constant", "quiet"]
+
+
+@st.composite
+def signals(draw, kinds=("float32", "click", "constant", "quiet")):
+    """Audio of any length and number of channels, of some of the kinds."""
+    n_samples, n_channels = draw(st.integers(1, 5000)), draw(st.integers(1, 3))
+    sound = noise(n_samples, n_channels, seed=draw(st.integers(0, 99)))
+    kind = draw(st.sampled_from(kinds))
+    if kind == "int16":
+        return (8000 * sound).clip(-32768, 32767).astype(np.int16)
+    if kind == "click":
+        at = draw(st.integers(0, n_samples - 1))
+        return np.where(np.arange(n_samples)[:, np.newaxis] == at, sound, 0).astype(np.float32)
+    if kind == "constant":
+        return np.full_like(sound, 0.7)
+    return 1e-6 * sound if kind == "quiet" else sound.astype(kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=10)
+@given(data=st.data(), transform=ANY_TRANSFORM)
+def test_any_signal_comes_back_within_a_millionth_of_its_peak(kind, data, transform):
+    sound = data.draw(signals([kind]))
+    spectrum = stft.stft(sound, transform=transform)
+    back = stft.istft(spectrum, len(sound), transform=transform)
+    assert back.shape == sound.shape
+    assert back.dtype == np.float32 and spectrum.dtype == np.complex64
+    assert np.abs(back - sound).max() <= 1e-6 * np.abs(sound).max()
+
+
+@given(sounds=st.tuples(signals(), signals()), gain=st.floats(-2, 2))
+def test_spectra_add_up_and_scale_as_signals_do(sounds, gain):
+    one, other = (np.resize(x.astype(np.float32), (3000, 1)) for x in sounds)
+    left = stft.stft(one + np.float32(gain) * other)
+    right = stft.stft(one) + np.float32(gain) * stft.stft(other)
+    np.testing.assert_allclose(left, right, atol=1e-5 * max(1e-9, np.abs(right).max()))
+
+
+@given(sound=signals(), hop_length=st.sampled_from([64, 128, 256]))
+def test_the_energy_of_a_spectrum_is_that_of_its_signal(sound, hop_length):
+    """Parseval's theorem, frame by frame, and the windows' squares add up to 3/8 per overlap."""
+    energies = np.abs(stft.stft(sound, transform=stft.Transform(hop_length))) ** 2.0
+    total = energies[:, [0, -1]].sum() + 2 * energies[:, 1:-1].sum()
+    wanted = 1024 * 3 / 8 * 1024 / hop_length * np.sum(sound.astype(float) ** 2)
+    np.testing.assert_allclose(total, wanted, rtol=1e-5)
+
+
+@given(sound=signals(), transform=ANY_TRANSFORM)
+def test_a_frame_is_the_fourier_transform_of_its_windowed_samples(sound, transform):
+    spectrum = stft.stft(sound, transform=transform)
+    edge = 1024 - transform.hop_length
+    padded = np.pad(sound.astype(float), [(edge, 1024), (0, 0)])
+    for n in (0, len(spectrum) // 2, len(spectrum) - 1):
+        frame = padded[n * transform.hop_length :][:1024] * transform.window_values()[:, np.newaxis]
+        wanted = np.fft.rfft(frame, axis=0)
+        np.testing.assert_allclose(spectrum[n], wanted, atol=1e-5 * np.abs(sound).sum(axis=0).max())
+    # The next frame would hold no sample of the signal.
+    assert len(spectrum) * transform.hop_length - edge >= len(sound)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_leading_axes_are_kept(transform):
+    sounds = noise(2, 3, transform.count_samples(150), 2)
+    spectra = stft.transform_frames(sounds, transform=transform)
+    assert spectra.shape == (2, 3, 150, 513, 2)
+    back = stft.invert_frames(spectra, transform=transform)
+    alone = stft.istft(spectra[1, 2], 1000, transform=transform)
+    assert back.shape == sounds.shape
+    np.testing.assert_array_equal(stft.istft(spectra, 1000, transform=transform)[1, 2], alone)
+    for i, j in np.ndindex(2, 3):
+        each = stft.transform_frames(sounds[i, j], transform=transform)
+        np.testing.assert_array_equal(spectra[i, j], each)
+        np.testing.assert_array_equal(back[i, j], stft.invert_frames(each, transform=transform))
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)

@@ -223,7 +223,7 @@ def score_each(
     options = {"channels": channels, "measures": measures}
     jobs = (joblib.delayed(_try_song)(track, separators, **options) for track in tracks)
     run = joblib.Parallel(n_jobs=min(n_jobs, len(tracks)), return_as="generator")
-    yield from tqdm(run(jobs), total=len(tracks), desc="scoring", unit="song")
+    yield from tqdm(run(jobs), total=len(tracks), desc="scoring", unit="song", disable=None)
 
 
 def score_songs(
