@@ -45,22 +45,21 @@ class _SingleThreadedBlas:
     """Limits BLAS to one thread while any separation runs.
 
     The limit holds for the process, so that separations in several threads share it: the first
-    sets it, the last takes it back.
+    sets it, the last takes it back. Both happen in a thread of their own, since threadpoolctl lets
+    OpenBLAS be controlled by one thread at a time.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._n_inside = 0
-        self._limit: Any = None
         self._n_threads = 1
 
     def __enter__(self) -> int:
         """Return the number of threads that BLAS has without the limit."""
         with self._lock:
             if not self._n_inside:
-                blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
-                self._n_threads = max((lib["num_threads"] for lib in blas.info()), default=1)
-                self._limit = blas.limit(limits=1)
+                self._keeper = ThreadPoolExecutor(1)
+                self._keeper.submit(self._limit).result()
             self._n_inside += 1
             return self._n_threads
 
@@ -68,7 +67,14 @@ class _SingleThreadedBlas:
         with self._lock:
             self._n_inside -= 1
             if not self._n_inside:
-                self._limit.restore_original_limits()
+                self._keeper.submit(self._limiter.__exit__, None, None, None).result()
+                self._keeper.shutdown()
+
+    def _limit(self) -> None:
+        blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
+        self._n_threads = max((lib["num_threads"] for lib in blas.info()), default=1)
+        self._limiter = blas.limit(limits=1)
+        self._limiter.__enter__()
 
 
 _single_threaded_blas = _SingleThreadedBlas()

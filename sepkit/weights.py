@@ -24,6 +24,7 @@ vertical_deconvolution/bias            (S, c)
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ import h5py
 import numpy as np
 
 from sepkit.errors import ModelError
-from sepkit.files import atomic_write, packaged, read_json
+from sepkit.files import atomic_write, packaged, read_json, writing_to
 from sepkit.stft import CONTEXT, N_BINS
 from sepkit.tracks import SOURCES
 
@@ -273,12 +274,21 @@ def save(weights: Weights, path: str | os.PathLike[str]) -> None:
         The network.
     path : str or Path
         ``NAME.weights.h5``, written completely or not at all.
+
+    Raises
+    ------
+    SepkitError
+        When it cannot be written.
     """
     check_shapes(weights)
-    with atomic_write(path) as beside, h5py.File(beside, "w") as file:
+    # In memory first: on a full disk HDF5 crashes.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
         group = file.create_group(_FILE_GROUP)
         for name, value in weights.items():
             group.create_dataset(name.replace("/", "_"), data=np.asarray(value, np.float32))
+    with writing_to(path), atomic_write(path) as beside:
+        beside.write_bytes(content.getbuffer())
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -306,13 +316,8 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     except OSError as error:
         raise ModelError(f"{path}: not an HDF5 weight file; give NAME.weights.h5") from error
     with opened as file:
-        group = file.get(_FILE_GROUP, {})
-        files = {name: name.replace("/", "_") for name in shapes()}
         try:
-            stored = {name: group[key] for name, key in files.items() if key in group}
-            for name, value in stored.items():
-                if not isinstance(value, h5py.Dataset) or value.dtype.kind != "f":
-                    raise ModelError(f"weights: {name} is no array of float; give another file")
+            stored = _stored_arrays(file)
             # Before they are read: a damaged file may declare more than any memory holds.
             check_shapes(stored)
             values = {name: np.asarray(value, np.float32) for name, value in stored.items()}
@@ -332,6 +337,28 @@ def check_finite(weights: Weights) -> None:
                 f"weights: {name} holds NaN or infinite values; take an earlier checkpoint, or "
                 "train again"
             )
+
+
+def _stored_arrays(file: h5py.File) -> dict[str, h5py.Dataset]:
+    """Return the arrays that a weight file itself holds; it may name none in other files."""
+    group = file
+    for part in _FILE_GROUP.split("/"):
+        link = group.get(part, getlink=True)
+        if not isinstance(link, h5py.HardLink) or not isinstance(group[part], h5py.Group):
+            return {}
+        group = group[part]
+    stored = {}
+    for name in shapes():
+        key = name.replace("/", "_")
+        if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+            continue
+        value = group[key]
+        if not isinstance(value, h5py.Dataset) or value.dtype.kind != "f":
+            raise ModelError(f"weights: {name} is no array of float; give another file")
+        if value.is_virtual or value.external:
+            raise ModelError(f"weights: {name} lies in another file; give one that holds it")
+        stored[name] = value
+    return stored
 
 
 def list_models() -> list[str]:
