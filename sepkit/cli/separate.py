@@ -355,8 +355,20 @@ def _separate_song(file: AudioFile, paths: Sequence[Path | None], job: Job) -> N
             parts = _finish(parts, file, job, peak)
         except AudioError as error:
             raise AudioError(_with_names(str(error), Path(place), paths)) from error
-        for part, path in zip(parts, wanted, strict=True):
+        _move(parts, wanted)
+
+
+def _move(parts: Sequence[Path], paths: Sequence[Path]) -> None:
+    """Move all files to their places or, after an error or interruption, none to a new place."""
+    new = {path for path in paths if not path.exists()}
+    try:
+        for part, path in zip(parts, paths, strict=True):
             shutil.move(part, path)
+    except BaseException:
+        for part, path in zip(parts, paths, strict=True):
+            if path in new and not part.exists():
+                path.unlink(missing_ok=True)
+        raise
 
 
 def _with_names(text: str, place: Path, paths: Sequence[Path | None]) -> str:
