@@ -56,14 +56,14 @@ def pytest_terminal_summary(terminalreporter):
     if _cells:
         _print_cells(terminalreporter)
     terminalreporter.section("what can be trusted")
-    line = "{:66}{:>6}{:>7}{:>7}{:>8}{:>8}".format
+    line = "{:84}{:>6}{:>5}{:>7}{:>8}{:>8}".format
     terminalreporter.write_line(line("promise", "cases", "kept", "broken", "skipped", "seconds"))
     for module in sorted(_seconds, key=lambda module: [*_seconds].index(module)):
         found = [outcome for where, outcome in _outcomes.values() if where == module]
         counts = [found.count(outcome) for outcome in ("passed", "failed", "skipped")]
         source = (HERE / f"{module}.py").read_text(encoding="utf-8")
         promise = ast.get_docstring(ast.parse(source)).splitlines()[0]
-        row = line(promise[:65], len(found), *counts, f"{_seconds[module]:.0f}")
+        row = line(promise, len(found), *counts, f"{_seconds[module]:.0f}")
         terminalreporter.write_line(row, red=counts[1] > 0)
     found = [outcome for _, outcome in _outcomes.values()]
     counts = [found.count(outcome) for outcome in ("passed", "failed", "skipped")]

@@ -96,7 +96,8 @@ def test_memory_and_open_files_do_not_grow(batch, record_property):
     # The first quarter warms up.
     early, late = np.array_split(samples[len(samples) // 4 :], 2)
     told = " and then ".join(
-        f"{part[:, 0].max()} open files, {np.median(part[:, 1]):.0f} MB" for part in (early, late)
+        f"{files.max():.0f} open files, {np.median(memory):.0f} MB"
+        for files, memory in (early.T, late.T)
     )
     record_property("measured", f"{SONGS} songs: {told}")
     assert late[:, 0].max() <= early[:, 0].max(), "open files"

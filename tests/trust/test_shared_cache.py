@@ -1,4 +1,4 @@
-"""Two processes that fill one cache leave it whole, and so does one that was killed"""
+"""Two processes that fill one cache leave it whole, and so does one that is killed"""
 
 import hashlib
 import io
