@@ -14,7 +14,7 @@ import numpy as np
 import soxr
 
 from sepkit.errors import ParameterError
-from sepkit.io.decoding import BLOCK, AudioFile
+from sepkit.io.decoding import BLOCK, LOWEST_RATE, AudioFile
 from sepkit.io.encoding import CLIP_POLICIES, check_format, writer
 
 
@@ -58,9 +58,9 @@ def read(
 
 
 def check_rate(rate: object) -> None:
-    """Raise a `ParameterError` if something is no sample rate, a finite number [Hz] above 1."""
-    if not isinstance(rate, Real) or not math.isfinite(rate) or rate < 1:
-        raise ParameterError(f"rate {rate!r}: give a finite rate in Hz above 0")
+    """Raise a `ParameterError` if something is no sample rate, a finite number from 1000 Hz on."""
+    if not isinstance(rate, Real) or not LOWEST_RATE <= float(rate) < math.inf:
+        raise ParameterError(f"rate {rate!r}: give a finite rate of {LOWEST_RATE} Hz or more")
 
 
 def to_float(audio: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 from sepkit import audio as audio_files
 from sepkit import network, stft, weights
 from sepkit.errors import AudioError, ParameterError
+from sepkit.io.decoding import LOUDEST
 from sepkit.network import Prepared
 from sepkit.stft import CONTEXT, REPORT_TRANSFORM, Transform
 from sepkit.streaming import (
@@ -123,8 +124,8 @@ def _check_audio(audio: np.ndarray, rate: int) -> np.ndarray:
         )
     if not len(song):
         raise AudioError("the song holds no samples; give a sound of some length")
-    if not np.isfinite(song).all():
-        raise AudioError("the song holds NaN or infinite samples; mend it first")
+    if not (np.abs(song) < LOUDEST).all():
+        raise AudioError("the song holds NaN, infinite or immense samples; mend it first")
     return song
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from sepkit.batches import Batches
 from sepkit.errors import ModelError, ParameterError
-from sepkit.files import atomic_write, check_writable, writing_to
+from sepkit.files import atomic_write, check_writable, remove_parts, writing_to
 from sepkit.losses import report_loss
 from sepkit.stft import FRAME_LENGTH, REPORT_TRANSFORM, Transform
 
@@ -176,6 +176,7 @@ def fit(
         raise ParameterError("checkpoint without a recipe: give recipe={...} that tells runs apart")
     if checkpoint is not None:
         check_writable(checkpoint)
+        remove_parts(checkpoint)
     objective = objective or waveform_objective()
     optimizer.build(model.trainable_variables)
     step = _compile_step(model, optimizer, objective, batches.shape)

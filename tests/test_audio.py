@@ -142,7 +142,7 @@ def test_equal_rates_change_nothing():
      ("44100", RATE)],
 )  # fmt: skip
 def test_rates_that_are_not_positive_are_refused(rates):
-    with pytest.raises(ParameterError, match="give a finite rate in Hz above 0") as error:
+    with pytest.raises(ParameterError, match="give a finite rate of 1000 Hz or more") as error:
         audio.resample(noise(10), *rates)
     one_line(error)
 
@@ -341,13 +341,13 @@ def test_a_wav_without_samples_is_refused(tmp_path):
     one_line(error, path)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 @pytest.mark.parametrize("place", [0, decoding.BLOCK + 5])
 def test_nan_and_infinite_samples_are_refused(tmp_path, value, place):
     sound = noise(decoding.BLOCK + 10)
     sound[place, 1] = value
     path = tmp_path / "a.wav"
     audio.write(path, sound, RATE)
-    with pytest.raises(AudioError, match="NaN or infinite") as error:
+    with pytest.raises(AudioError, match="NaN, infinite") as error:
         audio.read(path)
     one_line(error, path)

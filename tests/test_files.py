@@ -167,3 +167,11 @@ def test_a_wheels_own_copy_takes_precedence_over_a_checkouts(tmp_path, monkeypat
     assert files.packaged("weights") == tmp_path / "weights"
     (package / "data" / "weights").mkdir(parents=True)
     assert files.packaged("weights") == package / "data" / "weights"
+
+
+def test_parts_that_a_killed_process_left_are_removed_and_nothing_else(tmp_path):
+    kept = [".state.h5.part", "state.h5", ".other.1.part", "x.state.h5.1.part", ".state.h5.1.party"]
+    for name in [*kept, ".state.h5.123.part", ".state.h5.9.part"]:
+        (tmp_path / name).touch()
+    files.remove_parts(tmp_path / "state.h5")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)

@@ -28,6 +28,12 @@ from sepkit.errors import AudioError, AudioWarning, ParameterError
 BLOCK = 1 << 18
 """Samples read or written at a time: 6 s at 44.1 kHz."""
 
+LOUDEST = 1e9
+"""No sample may be larger; full scale is 1."""
+
+LOWEST_RATE = 1000
+"""No sample rate may be lower [Hz]."""
+
 _EXACT = {b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"caff", b".snd", b"fLaC", b"OggS"}
 """First bytes of what libsndfile reads to the sample; the length of MP3 it guesses."""
 
@@ -107,6 +113,10 @@ class AudioFile:
             self.exact = False
         if not self.exact:
             self._ask_ffprobe()
+        if self.rate < LOWEST_RATE:
+            raise AudioError(
+                f"{self.path}: declares a rate of {self.rate} Hz, no sound's; get another copy"
+            )
 
     def _check_bytes(self, file: BinaryIO) -> None:
         """Refuse an empty file, and one that holds another file behind its end."""
@@ -215,8 +225,11 @@ class AudioFile:
             for block in decoded:
                 part = block[max(0, first - n_read) : None if last is None else last - n_read]
                 n_read += len(block)
-                if not np.isfinite(part).all():
-                    raise AudioError(f"{self.path}: holds NaN or infinite samples; export it again")
+                # Of a sample that is far too large, the network would make infinite ones.
+                if not (np.abs(part) < LOUDEST).all():
+                    raise AudioError(
+                        f"{self.path}: holds NaN, infinite or immense samples; export it again"
+                    )
                 if len(part):
                     empty = False
                     yield part
