@@ -19,7 +19,7 @@ LOWEST := files decoding encoding audio tracks datasets stft weights network mas
 	objectives oracles separation bsseval metrics evaluation studio
 
 # What measures the tests: not needed to run them.
-MEASURES := coverage==7.17.5 mutmut==3.8.1
+MEASURES := mutmut==3.8.1 pytest-cov==7.1.0
 # The core, whose tests cover it.
 CORE := errors files decoding encoding audio tracks datasets stft weights network masks model losses \
 	batches training separation bsseval metrics cli
@@ -90,11 +90,8 @@ notebooks: lowest
 
 # Lines and branches of the core that its tests reach, 95 % at least.
 coverage: measures ffmpeg
-	rm -f .coverage .coverage.*
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -n 2 \
-		--dist worksteal $(wildcard $(CORE:%=tests/test_%.py))
-	$(BIN)/python -m coverage combine --quiet
-	$(BIN)/python -m coverage report --fail-under 95
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal \
+		--cov --cov-fail-under 95 $(wildcard $(CORE:%=tests/test_%.py))
 
 # Whether the tests notice changes to what computes: 90 % of them at least, the rest explained in
 # tests/mutants.toml. MODULES="stft masks" takes some modules alone.
@@ -121,7 +118,7 @@ constraints: .venv/installed
 		--no-header --no-annotate --quiet --output-file constraints.txt
 
 clean:
-	rm -rf _build book/_static .venv-lowest .coverage .coverage.* .hypothesis .pytest_cache .ruff_cache mutants
+	rm -rf _build book/_static .venv-lowest .coverage .hypothesis .pytest_cache .ruff_cache mutants
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
