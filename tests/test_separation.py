@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import threadpoolctl
 from helpers import noise, one_line
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import sepkit
 from sepkit import audio, masks, network, stft, streaming, weights
@@ -441,6 +443,57 @@ def test_separating_imports_no_tensorflow(python):
     loaded = python("-c", code).stdout.split()
     assert {"tensorflow", "keras", "librosa", "matplotlib", "museval"}.isdisjoint(loaded)
     assert "sepkit" in loaded
+
+
+# Properties, with a small network.
+
+
+@st.composite
+def songs(draw):
+    """Any short song: tones, noise, steps or silence, at any level, in one to three channels."""
+    n_samples, channels = draw(st.integers(1, 30000)), draw(st.integers(1, 3))
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    kind = draw(st.sampled_from(["noise", "tone", "click", "steps", "silence"]))
+    sound = np.zeros((n_samples, channels))
+    if kind == "noise":
+        sound = rng.standard_normal(sound.shape)
+    elif kind == "tone":
+        sound += np.sin(np.arange(n_samples)[:, np.newaxis] * rng.uniform(0, np.pi, channels))
+    elif kind == "click":
+        sound[rng.integers(n_samples)] = 1
+    elif kind == "steps":
+        sound = np.sign(rng.standard_normal(sound.shape)).cumsum(axis=0) / 10
+    return (10.0 ** draw(st.integers(-6, 4)) * sound).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def small():
+    sizes = weights.Sizes(n_timbres=4, n_patterns=3, n_shared=5)
+    rng = np.random.default_rng(1)
+    return {
+        name: rng.uniform(-0.2, 0.3, shape).astype(np.float32)
+        for name, shape in weights.shapes(sizes=sizes).items()
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(songs(), st.sampled_from([8000, 22050, RATE, 48000, 96000, 11025.5]), st.integers(1, 25))
+def test_stems_of_any_song_have_its_shape_and_sum_to_it(small, song, rate, hop):
+    stems = sepkit.separate(song, rate, model=small, hop=hop)
+    assert all(stem.shape == song.shape and np.isfinite(stem).all() for stem in stems.values())
+    peak = np.abs(song).max()
+    np.testing.assert_allclose(sum(stems.values()), song, atol=1e-5 * peak)
+
+
+@settings(max_examples=20, deadline=None)
+@given(songs(), st.sampled_from([RATE, 48000]), st.integers(1, 25), st.data())
+def test_blocks_of_any_sizes_give_the_stems_of_the_whole(small, song, rate, hop, data):
+    cuts = data.draw(st.lists(st.integers(0, len(song)), max_size=5).map(sorted))
+    blocks = np.split(song, cuts)
+    options = {"model": small, "hop": hop}
+    made = list(streaming.separate_stream(blocks, rate, song.shape[1], **options))
+    whole = np.stack(list(sepkit.separate(song, rate, **options).values()))
+    np.testing.assert_allclose(np.concatenate(made, axis=1), whole, atol=1e-5 * np.abs(song).max())
 
 
 # What is refused.
