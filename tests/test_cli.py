@@ -17,7 +17,7 @@ from helpers import noise
 
 import sepkit
 from sepkit import audio, cli, files, weights
-from sepkit.cli import separate
+from sepkit.cli import stems
 from sepkit.errors import DatasetError
 from sepkit.io import decoding
 from sepkit.study import evaluation, experiments, results
@@ -215,7 +215,7 @@ def test_an_interruption_gives_130_and_leaves_nothing(run, tmp_path, song, monke
         yield np.zeros((4, 10, 2), np.float32)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(separate, "separate_stream", interrupt)
+    monkeypatch.setattr(stems, "separate_stream", interrupt)
     assert run("separate", song, "-o", "new/stems") == (130, "", "sepkit: interrupted\n")
     assert names(tmp_path) == ["song.wav"]
 
@@ -253,6 +253,24 @@ def test_a_second_run_makes_only_what_is_missing(run, tmp_path, song):
     fourth = run("separate", song, "other.wav", "third.wav", "-o", "s")
     assert fourth[:2] == (0, "") and fourth[2].startswith("sepkit: 3 of 3 songs had their stems")
     assert {path: path.stat().st_mtime_ns for path in before} == after
+
+
+def test_a_missing_stem_has_the_gain_of_those_that_are_there(run, tmp_path):
+    audio.write(tmp_path / "loud.wav", 20 * noise(6000), RATE)
+    audio.write(tmp_path / "other.wav", noise(100), RATE)
+    for name in ("whole", "again"):
+        assert run("separate", "loud.wav", "other.wav", "--ext", "flac", "-o", name)[0] == 0
+    loudest = max(STEMS, key=lambda stem: np.abs(audio.read(
+        tmp_path / "whole/loud" / stem.replace("wav", "flac"))[0]).max())  # fmt: skip
+    for stem in STEMS:
+        path = tmp_path / "again/loud" / stem.replace("wav", "flac")
+        if stem != loudest:
+            path.unlink()
+    assert run("separate", "loud.wav", "other.wav", "--ext", "flac", "-o", "again")[0] == 0
+    for stem in STEMS:
+        name = f"loud/{stem.replace('wav', 'flac')}"
+        np.testing.assert_array_equal(audio.read(tmp_path / "whole" / name)[0],
+                                      audio.read(tmp_path / "again" / name)[0])  # fmt: skip
 
 
 def test_a_folder_is_searched_below_but_not_among_stems(run, tmp_path, song):
@@ -573,6 +591,7 @@ def test_separate_refuses_what_is_no_song(run, tmp_path, name, make, reason, ffm
         (["--duration", "0"], ["0.0 s", "above 0"]),
         (["--duration", "nan"], ["nan", "above 0"]),
         (["--output", "-"], ["-o -", "--stems vocals"]),
+        (["song.wav", "--output", "-", "--stems", "bass"], ["-o -", "one song"]),
         (["--output", "-", "--stems", "bass", "--json"], ["-o -", "--json"]),
         (["--hop", "0"], ["--hop", "0", "25"]),
         (["--hop", "26"], ["--hop", "26", "25"]),

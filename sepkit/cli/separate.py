@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import re
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from sepkit import audio, streaming, weights
+from sepkit import streaming, weights
 from sepkit.cli import songs
 from sepkit.cli.output import say
 from sepkit.cli.songs import STANDARD_INPUT, Song
+from sepkit.cli.stems import STEM_FILE, Job, separate_song
 from sepkit.errors import AudioError, ParameterError, SepkitError
-from sepkit.files import make_folders
 from sepkit.io import decoding, encoding, remuxing
 from sepkit.io.decoding import AudioFile
 from sepkit.stft import CONTEXT
-from sepkit.streaming import separate_stream
 from sepkit.tracks import SOURCES
-
-STEM_FILE = "stem.mp4"
 
 _DESCRIPTION = """Separate songs into bass, drums, other and vocals. The stems have the song's
 length, rate and channels, and sum to the song. The stems of one song go to DIR, those of several,
@@ -111,41 +104,6 @@ def add_to(commands: Any) -> None:
     command.set_defaults(run=run)
 
 
-@dataclass(frozen=True)
-class Job:
-    """What is done with every song.
-
-    Parameters
-    ----------
-    values : Weights
-        The network.
-    hop : int
-        Frames between contexts.
-    part : tuple of (float, float or None)
-        Start and duration [s].
-    stems : sequence of str
-        The stems that are written, by name.
-    pick : callable
-        From blocks of all sources ``(n_sources, n_samples, n_channels)`` to those stems.
-    suffix : str
-        Of the files: one of `sepkit.io.encoding.FORMATS`, or ".stem.mp4".
-    bit_depth, bitrate : str or None, int or None
-        As for `sepkit.io.encoding.writer`.
-    clip : str
-        One of `sepkit.io.encoding.CLIP_POLICIES`.
-    """
-
-    values: weights.Weights
-    hop: int
-    part: tuple[float, float | None]
-    stems: Sequence[str]
-    pick: Callable[[np.ndarray], np.ndarray]
-    suffix: str
-    bit_depth: str | None
-    bitrate: int | None
-    clip: str
-
-
 def run(options: argparse.Namespace) -> int:
     """Separate the songs that the options name; return the exit code."""
     job = _make_job(options)
@@ -155,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
         inputs = songs.find(
             [name for name in options.songs if name != STANDARD_INPUT], output=options.output
         )
-        several = len(options.songs) > 1 or len(inputs) > 1 or Path(options.songs[0]).is_dir()
+        several = len(options.songs) > 1 or songs.is_collection(options.songs[0])
         if STANDARD_INPUT in options.songs:
             inputs.append(songs.read_standard_input(place))
         pattern = options.filename or _default_pattern(options.ext, several=several)
@@ -234,10 +192,12 @@ def _to_standard_output(options: argparse.Namespace, job: Job, place: str) -> in
         raise ParameterError("-o -: standard output holds the stem; leave out --json, --filename")
     if options.songs == [STANDARD_INPUT]:
         song = songs.read_standard_input(place)
+    elif songs.is_collection(options.songs[0]):
+        raise ParameterError(f"{options.songs[0]}: -o - takes one song; give a sound file")
     else:
         (song,) = songs.find(options.songs, output=Path(place))
     path = Path(place) / f"stem{job.suffix}"
-    _separate_song(AudioFile(song.path), [path], job)
+    separate_song(AudioFile(song.path), [path], job)
     with open(path, "rb") as file:
         shutil.copyfileobj(file, sys.stdout.buffer)
     sys.stdout.buffer.flush()
@@ -253,13 +213,13 @@ def _separate_all(
     several: bool,
 ) -> int:
     """Separate songs, each to its files; return the exit code."""
-    failed: dict[Path, str] = {}
+    failed = set()
     n_kept = 0
 
-    def fail(song: Song, error: Exception) -> None:
+    def fail(song: Song, error: SepkitError) -> None:
         if not several:
             raise error
-        failed[song.path] = str(error)
+        failed.add(song.path)
         say(f"sepkit: {error}", error=True)
         if options.json:
             say(json.dumps({"song": str(song.path), "error": str(error)}))
@@ -279,7 +239,7 @@ def _separate_all(
                 continue
         try:
             files[song.path] = _open(song, paths[0], job)
-        except (SepkitError, OSError) as error:
+        except (SepkitError, OSError, MemoryError) as error:
             fail(song, _as_error(song, error))
     for song, paths in zip(inputs, targets, strict=True):
         if song.path not in files:
@@ -287,8 +247,8 @@ def _separate_all(
         missing = [None if p.exists() and not options.overwrite else p for p in paths]
         started = time.perf_counter()
         try:
-            _separate_song(files[song.path], missing, job)
-        except (SepkitError, OSError) as error:
+            separate_song(files[song.path], missing, job)
+        except (SepkitError, OSError, MemoryError) as error:
             fail(song, _as_error(song, error))
             continue
         if options.json:
@@ -320,9 +280,11 @@ def _separate_all(
     return 1 if failed else 0
 
 
-def _as_error(song: Song, error: SepkitError | OSError) -> SepkitError:
+def _as_error(song: Song, error: SepkitError | OSError | MemoryError) -> SepkitError:
     if isinstance(error, SepkitError):
         return error
+    if isinstance(error, MemoryError):
+        return AudioError(f"{song.path}: needs more memory than there is; close other programs")
     place = error.filename or song.path
     return AudioError(f"{place}: {error.strerror or error}; choose another place")
 
@@ -333,119 +295,3 @@ def _open(song: Song, path: Path, job: Job) -> AudioFile:
         encoding.check_encoding(path, file.rate, file.n_channels)
         encoding.check_bitrate(job.suffix, job.bitrate, file.rate)
     return file
-
-
-def _separate_song(file: AudioFile, paths: Sequence[Path | None], job: Job) -> None:
-    """Separate a song and write its stems, but those whose path is None."""
-    separated = separate_stream(
-        _with_progress(file, job.part), file.rate, file.n_channels, model=job.values, hop=job.hop
-    )
-    wanted = [path for path in paths if path is not None]
-    rows = [i for i, path in enumerate(paths) if path is not None]
-    if job.suffix == f".{STEM_FILE}":
-        rows = list(range(len(job.stems)))
-    # Stems are written to a folder of their own, as float wav, and moved when all are complete.
-    with (
-        make_folders(path.parent for path in wanted),
-        tempfile.TemporaryDirectory(dir=wanted[0].parent, prefix=".sepkit-") as place,
-    ):
-        parts = [Path(place) / f"{i}.wav" for i in rows]
-        try:
-            peak = _write_stems(parts, (job.pick(s)[rows] for s in separated), file)
-            parts = _finish(parts, file, job, peak)
-        except AudioError as error:
-            raise AudioError(_with_names(str(error), Path(place), paths)) from error
-        _move(parts, wanted)
-
-
-def _move(parts: Sequence[Path], paths: Sequence[Path]) -> None:
-    """Move all files to their places or, after an error or interruption, none to a new place."""
-    new = {path for path in paths if not path.exists()}
-    try:
-        for part, path in zip(parts, paths, strict=True):
-            shutil.move(part, path)
-    except BaseException:
-        for part, path in zip(parts, paths, strict=True):
-            if path in new and not part.exists():
-                path.unlink(missing_ok=True)
-        raise
-
-
-def _with_names(text: str, place: Path, paths: Sequence[Path | None]) -> str:
-    """Replace names of parts, such as PLACE/converted-3.flac, by those of the stems."""
-
-    def name(found: re.Match[str]) -> str:
-        index = int(found[1]) if found[1] else 0
-        return str(paths[index if index < len(paths) else 0])
-
-    return re.sub(rf"{re.escape(str(place))}/[a-z-]*(\d*)[\w.]*\.\w+", name, text)
-
-
-def _with_progress(file: AudioFile, part: tuple[float, float | None]) -> Iterator[np.ndarray]:
-    start, duration = part
-    total = None
-    if file.n_samples is not None:
-        total = max(0.0, file.n_samples / file.rate - start)
-        total = total if duration is None else min(total, duration)
-    # Without a terminal there is no bar: standard error holds errors only.
-    quiet = sys.stderr is None or not sys.stderr.isatty()
-    form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s, {remaining} left"
-    with tqdm(
-        desc=file.path.name,
-        total=total,
-        bar_format=form if total else "{desc}: {n:.0f} s of sound in {elapsed}",
-        disable=quiet,
-    ) as progress:
-        for block in file.blocks(start, duration):
-            yield block
-            progress.update(len(block) / file.rate)
-
-
-def _write_stems(parts: list[Path], separated: Iterator[np.ndarray], file: AudioFile) -> float:
-    """Write blocks of stems, each to its float wav, and return the highest peak."""
-    peak = 0.0
-    with contextlib.ExitStack() as stack:
-        writers = [
-            stack.enter_context(encoding.writer(part, file.rate, file.n_channels)) for part in parts
-        ]
-        for stems in separated:
-            peak = max(peak, float(np.abs(stems).max(initial=0.0)))
-            for writer, stem in zip(writers, stems, strict=True):
-                writer.write(stem)
-    return peak
-
-
-def _finish(parts: list[Path], file: AudioFile, job: Job, peak: float) -> list[Path]:
-    """Bring float wavs into the format that was asked for, with the song's tags."""
-    # One gain for all stems keeps their balance.
-    gain = 1 / max(1.0, peak) if job.clip == "rescale" else 1.0
-    if job.suffix == f".{STEM_FILE}":
-        whole = parts[0].with_name(f"stems{job.suffix}")
-        parts = [_convert(part, ".wav", gain, job.clip, "32f", None) for part in parts]
-        song = file.path if file.tagged else None
-        remuxing.write_stem_file(whole, parts, song, bitrate=job.bitrate)
-        return [whole]
-    depth = job.bit_depth
-    if job.suffix == ".flac" and depth is None:
-        depth = "24" if file.long_bits else "16"
-    if (job.suffix, job.clip) != (".wav", "none"):
-        parts = [_convert(p, job.suffix, gain, job.clip, depth, job.bitrate) for p in parts]
-    if file.tagged and remuxing.has_ffmpeg():
-        for part in parts:
-            remuxing.copy_tags(file.path, part)
-    return parts
-
-
-def _convert(
-    part: Path, suffix: str, gain: float, clip: str, bit_depth: str | None, bitrate: int | None
-) -> Path:
-    """Convert a float wav to another format, or to full scale, beside it."""
-    file = AudioFile(part)
-    converted = part.with_name(f"converted-{part.stem}{suffix}")
-    with encoding.writer(
-        converted, file.rate, file.n_channels, bit_depth=bit_depth, bitrate=bitrate
-    ) as writer:
-        for block in file.blocks():
-            writer.write(audio.apply_clip_policy(block * np.float32(gain), "clip"))
-    part.unlink()
-    return converted

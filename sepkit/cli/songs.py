@@ -40,6 +40,12 @@ class Song:
     name: str
 
 
+def is_collection(text: str) -> bool:
+    """Return whether an argument names several songs: a folder, or a list of files."""
+    path = Path(text)
+    return path.is_dir() or (path.suffix.lower() in LISTS and path.is_file())
+
+
 def find(inputs: Sequence[str], *, output: Path) -> list[Song]:
     """List the songs that arguments name: files, folders, lists of files; each song once.
 
