@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from sepkit.errors import AudioError, ParameterError
-from sepkit.notebook.media import SITE_DIRECTORY
+from sepkit.notebook.media import COLOURS, SITE_DIRECTORY
 from sepkit.notebook.player import stem_player
 
 RATE = 22050
@@ -268,6 +268,12 @@ def test_sound_too_long_for_a_notebook_is_refused(monkeypatch):
     monkeypatch.setattr("sepkit.notebook.player.LARGEST_OUTPUT", 1000)
     with pytest.raises(AudioError, match="give an excerpt"):
         stem_player({"a": noise(1)}, RATE)
+
+
+def test_what_is_named_after_a_source_has_its_colour():
+    html = stem_player({"Vocals": noise(0), "The rest": noise(1)}, RATE).html
+    colours = re.findall(r'style="--stem-colour: ([^"]+)"', html)
+    assert colours[0] == COLOURS["vocals"] and colours[1] not in COLOURS.values()
 
 
 def test_stems_have_the_same_colours_whatever_stands_above_them():

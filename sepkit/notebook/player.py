@@ -251,7 +251,10 @@ def _page(
     # heading have the same colours whatever comes before them.
     headed_first = sorted(rows, key=lambda row: not row.group)
     labels = dict.fromkeys(row.label for row in headed_first if len(groups[row.group]) > 1)
-    colours = dict(zip(labels, itertools.cycle(_COLOURS)))
+    # What is named after a source has that source's colour.
+    colours = {name: media.COLOURS[name.lower()] for name in labels if name.lower() in SOURCES}
+    others = itertools.cycle(_COLOURS[len(SOURCES) :] if colours else _COLOURS)
+    colours |= {name: next(others) for name in labels if name not in colours}
     content = ""
     for heading, indices in groups.items():
         content += _group_start(heading, pressed=indices == opening)
