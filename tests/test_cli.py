@@ -453,6 +453,8 @@ def test_a_signal_ends_the_work_and_leaves_nothing(tmp_path, number):
     process = subprocess.Popen(
         [sys.executable, "-m", "sepkit", "separate", "song.wav", "-o", "new/stems"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE,
+        # What runs in a shell's background is started deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )  # fmt: skip
     while not list(tmp_path.glob("new/stems/.sepkit-*/*part")):
         assert process.poll() is None

@@ -67,8 +67,8 @@ def find(inputs: Sequence[str], *, output: Path) -> list[Song]:
 
 
 def _name(path: Path) -> str:
-    name = path.as_posix().removesuffix(path.suffix)
-    return name.removesuffix(".stem") or path.name
+    suffix = ".stem.mp4" if path.name.endswith(".stem.mp4") else path.suffix
+    return path.as_posix().removesuffix(suffix) or path.name
 
 
 def _walk(folder: Path, output: Path) -> Iterator[Path]:

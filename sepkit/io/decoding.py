@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import mmap
 import os
 import re
 import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -96,6 +95,8 @@ class AudioFile:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
+        self.rate = self.n_channels = 0
+        self._may_be_exact = False
         try:
             with open(self.path, "rb") as file:
                 self._check_bytes(file)
@@ -109,8 +110,10 @@ class AudioFile:
             raise AudioError(f"{str(self.path)!r}: cannot be read ({error})") from error
         try:
             self.exact = self._may_be_exact and self._ask_soundfile()
-        except (soundfile.LibsndfileError, TypeError):  # TypeError: a name that ends in .raw
+        except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a name ends in .raw
             self.exact = False
+            # ffmpeg may read it without a word, such as a CAF file that breaks off.
+            self._doubt = "libsndfile: malformed file" if "malformed" in str(error) else ""
         if not self.exact:
             self._ask_ffprobe()
         if self.rate < LOWEST_RATE:
@@ -127,14 +130,17 @@ class AudioFile:
             signature = head[4:12]
         else:
             signature = head[_SIGNATURES.get(head[:4], slice(0))]
+        self._doubt = ""
         self._n_ogg_streams = 0
         self._may_be_exact = head[:4] in _EXACT
         if not signature and head[:4] != b"OggS":
             return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if not signature:
-                self._n_ogg_streams = _count_ogg_streams(content)
-            elif (place := content.find(signature, 32)) > 0:
+        if not signature:
+            pages = _find(file, b"OggS", length=6)
+            self._n_ogg_streams = sum(bool(page[5] & 2) for _, page in pages)
+            return
+        for place, _ in _find(file, signature, length=len(signature)):
+            if place > 32:
                 raise AudioError(
                     f"{self.path}: a second file is joined to it at byte {place}; split the two"
                 )
@@ -219,7 +225,7 @@ class AudioFile:
         first = round(start * self.rate)
         last = None if duration is None else first + max(1, round(duration * self.rate))
         n_read, empty = 0, True
-        self._complaint = ""
+        self._complaint = self._doubt
         decoded = self._soundfile_blocks() if self.exact else self._ffmpeg_blocks()
         with contextlib.closing(decoded):
             for block in decoded:
@@ -243,8 +249,8 @@ class AudioFile:
             raise AudioError(f"{self.path}: holds no samples; give a sound of some length")
         if self._complaint:
             warnings.warn(
-                f"{self.path}: ffmpeg met errors in it ({self._complaint}); listen for gaps, or "
-                "get another copy",
+                f"{self.path}: was read with errors ({self._complaint}); listen for gaps, or get "
+                "another copy",
                 AudioWarning,
                 stacklevel=2,
             )
@@ -298,7 +304,7 @@ class AudioFile:
                     raise
                 finally:
                     said.seek(0)
-                    self._complaint = _first_error(said.read())
+                    self._complaint = _first_error(said.read()) or self._doubt
             if self._complaint and not n_read:
                 raise AudioError(
                     f"{self.path}: ffmpeg cannot decode it ({self._complaint}); convert it"
@@ -344,13 +350,21 @@ def _seconds(clock: str | None) -> float | None:
     return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
 
 
-def _count_ogg_streams(content: mmap.mmap) -> int:
-    """Count the pages that begin a logical stream."""
-    place = n_streams = 0
-    while (place := content.find(b"OggS", place)) >= 0 and place + 5 < len(content):
-        n_streams += bool(content[place + 5] & 2)
-        place += 27
-    return n_streams
+def _find(file: BinaryIO, pattern: bytes, *, length: int) -> Iterator[tuple[int, bytes]]:
+    """Yield each place of a pattern in a file, and the bytes from there on.
+
+    It reads a part at a time: a file mapped to memory would count as memory.
+    """
+    file.seek(0)
+    offset, data = 0, b""
+    while chunk := file.read(1 << 20):
+        data += chunk
+        place = data.find(pattern)
+        while 0 <= place <= len(data) - length:
+            yield offset + place, data[place : place + length]
+            place = data.find(pattern, place + 1)
+        kept = data[-(length - 1) :]
+        offset, data = offset + len(data) - len(kept), kept
 
 
 def _lacks_end_of_ogg(path: Path) -> bool:

@@ -49,6 +49,13 @@ datasets.packaged = lambda name: (
     Path(manifest) if name == "open_stems.json" else plain_packaged(name)
 )
 
+# The archive of the server holds six songs.
+rows = [row for row in datasets.musdb_table() if row["musdb_split"] != "validation"]
+few = [row for row in rows if row["musdb_split"] == "train"][:3]
+few += [row for row in rows if row["musdb_split"] == "test"][:3]
+few = [{**row, "track": f"Song {i}"} for i, row in enumerate(few)]
+datasets.musdb_table = lambda: few
+
 tracks = datasets.open_stems() if dataset == "open-stems" else datasets.musdb18("test")
 for track in tracks:
     for source, stem in track.stems.items():
