@@ -5,16 +5,16 @@ Audio is float32 of shape ``(n_samples, n_channels)``, with full scale at 1.0, a
 
 from __future__ import annotations
 
-import math
 import os
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soxr
 
 from sepkit.errors import ParameterError
-from sepkit.io.decoding import BLOCK, LOWEST_RATE, AudioFile
+from sepkit.io.decoding import BLOCK, HIGHEST_RATE, LOWEST_RATE, AudioFile
 from sepkit.io.encoding import CLIP_POLICIES, check_format, writer
 
 
@@ -59,8 +59,11 @@ def read(
 
 def check_rate(rate: object) -> None:
     """Raise a `ParameterError` if something is no sample rate, a finite number from 1000 Hz on."""
-    if not isinstance(rate, Real) or not LOWEST_RATE <= float(rate) < math.inf:
-        raise ParameterError(f"rate {rate!r}: give a finite rate of {LOWEST_RATE} Hz or more")
+    number: Any = rate if isinstance(rate, Real) else 0
+    if not LOWEST_RATE <= number <= HIGHEST_RATE:
+        raise ParameterError(
+            f"rate {rate!r}: give a finite rate of {LOWEST_RATE} Hz or more, at most {HIGHEST_RATE}"
+        )
 
 
 def to_float(audio: np.ndarray) -> np.ndarray:
@@ -82,9 +85,13 @@ def to_float(audio: np.ndarray) -> np.ndarray:
     ParameterError
         When the type is another.
     """
-    samples = np.asarray(audio)
+    try:
+        samples = np.asarray(audio)
+    except ValueError as error:  # lists of different lengths
+        raise ParameterError("audio: give an array of float (n_samples, n_channels)") from error
     if samples.dtype.kind == "f":
-        return samples.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused
+            return samples.astype(np.float32, copy=False)
     if samples.dtype.kind in "iu" and samples.itemsize <= 4:
         full_scale = 2.0 ** (8 * samples.itemsize - 1)
         middle = full_scale if samples.dtype.kind == "u" else 0.0
@@ -113,7 +120,7 @@ def resample(audio: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
     check_rate(rate_out)
     if rate_in == rate_out:
         return audio
-    n_samples = -(-len(audio) * rate_out // rate_in)
+    n_samples = int(-(-len(audio) * rate_out // rate_in))
     return fix_length(soxr.resample(audio, rate_in, rate_out), n_samples)
 
 

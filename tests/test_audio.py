@@ -223,8 +223,11 @@ def test_integers_are_scaled_by_the_range_of_their_type(tmp_path, kind, scale, m
     assert extremes[0] == -1 and 0.99 < extremes[1] <= 1
 
 
-@pytest.mark.parametrize("values", [np.zeros(5, np.int64), np.zeros(5, bool), "a.wav", None,
-                                    np.zeros(5, np.complex64), [["a"]]])  # fmt: skip
+@pytest.mark.parametrize(
+    "values",
+    [np.zeros(5, np.int64), np.zeros(5, bool), "a.wav", None, np.zeros(5, np.complex64), [["a"]],
+     [[1.0], [2.0, 3.0]]],
+)  # fmt: skip
 def test_other_types_are_refused(tmp_path, values):
     with pytest.raises(ParameterError, match="give an array of float") as error:
         audio.write(tmp_path / "a.wav", values, RATE)

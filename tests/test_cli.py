@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -289,6 +290,59 @@ def test_a_folder_is_searched_below_but_not_among_stems(run, tmp_path, song):
         assert_stems_of(tmp_path / "music" / "stems" / "album" / "one", noise(6000), RATE)
     (tmp_path / "empty").mkdir()
     assert_refused(run("separate", "empty"), "empty", "no sound files")
+
+
+def test_a_folder_that_is_the_output_too_is_refused(run, tmp_path, song):
+    assert_refused(run("separate", tmp_path, "-o", tmp_path), "among the songs", "--output")
+    assert names(tmp_path) == ["song.wav"]
+
+
+def test_a_folder_behind_a_link_is_searched_once(run, tmp_path, song):
+    (tmp_path / "music").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    song.rename(tmp_path / "elsewhere" / "one.wav")
+    (tmp_path / "music" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "ring").symlink_to(tmp_path / "music")
+    code, out, _ = run("separate", "music", "-o", "s", "--hop", 25)
+    assert code == 0 and len(out.splitlines()) == 4
+    assert_stems_of(tmp_path / "s" / "link" / "one", noise(6000), RATE)
+
+
+def test_a_name_that_is_too_long_costs_only_itself(run, tmp_path, song):
+    code, out, err = run("separate", "x" * 300 + ".wav", song, "-o", "s")
+    assert code == 1 and len(out.splitlines()) == 4 and "name too long" in err
+
+
+def test_a_list_may_be_utf_16(run, tmp_path, song):
+    (tmp_path / "all.txt").write_text("song.wav\n", encoding="utf-16")
+    assert run("separate", "all.txt", "-o", "s")[0] == 0
+    assert names(tmp_path / "s")[0] == "song"
+
+
+def test_json_has_an_object_for_every_song(run, tmp_path, song):
+    code, out, _ = run("separate", "none.wav", "--json")
+    assert code == 2 and "no such file" in json.loads(out)["error"]
+    for kept in (False, True):
+        audio.write(tmp_path / "other.wav", noise(100), RATE)
+        code, out, _ = run("separate", song, "other.wav", "-o", "s", "--json")
+        objects = [json.loads(line) for line in out.splitlines()]
+        assert [Path(made["song"]).name for made in objects] == ["song.wav", "other.wav"]
+        assert [made.get("kept", False) for made in objects] == [kept, kept]
+        assert all(list(made["stems"]) == list(SOURCES) for made in objects)
+
+
+@pytest.mark.parametrize(("ext", "rate"), [("ogg", 352800), ("stem.mp4", 37800), ("mp3", 37800)])
+def test_a_rate_that_the_format_does_not_have_is_refused(run, tmp_path, ffmpeg, ext, rate):
+    audio.write(tmp_path / "high.wav", noise(1000), rate)
+    assert_refused(run("separate", "high.wav", "--ext", ext, "-o", "s"), f"{rate} Hz")
+
+
+def test_the_film_of_a_video_is_no_cover(run, tmp_path, ffmpeg, song):
+    ffmpeg("-f", "lavfi", "-i", "testsrc=d=1:s=64x64", "-i", song, "-metadata", "title=A Title",
+           tmp_path / "video.mp4")  # fmt: skip
+    for ext in ("mp3", "flac"):
+        assert run("separate", "video.mp4", "--ext", ext, "-o", ext, "--stems", "bass")[0] == 0
+        assert decoding.AudioFile(tmp_path / ext / f"bass.{ext}").n_channels == 2
 
 
 def test_a_list_names_songs_beside_it(run, tmp_path, song):
@@ -590,6 +644,10 @@ def test_separate_refuses_what_is_no_song(run, tmp_path, name, make, reason, ffm
         (["--stems", "bass", "--ext", "stem.mp4"], ["stem.mp4", "--stems"]),
         (["--start", "-1"], ["-1", "0 or more"]),
         (["--start", "9"], ["song.wav", "start earlier"]),
+        (["--start", "1e305"], ["1e+305", "0 or more"]),
+        (["--stems", ""], ["--stems", "use one of bass"]),
+        (["--ext", "stem.mp4", "--bitrate", "0"], ["--bitrate 0", "16 to 512"]),
+        (["--filename", "{stem}/../x.wav"], ["x.wav", "several stems"]),
         (["--duration", "0"], ["0.0 s", "above 0"]),
         (["--duration", "nan"], ["nan", "above 0"]),
         (["--output", "-"], ["-o -", "--stems vocals"]),

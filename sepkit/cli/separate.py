@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -69,7 +70,7 @@ def add_to(commands: Any) -> None:
     command.add_argument(
         "--ext", default="wav", choices=[*(s[1:] for s in encoding.FORMATS), STEM_FILE],
         help="file format (default: wav; one of more than 4 GiB becomes RF64); stem.mp4 is one "
-        "file with the song and its four stems",
+        "file with the song and its four stems, as AAC, which pads their end",
     )  # fmt: skip
     command.add_argument(
         "--bit-depth", choices=["16", "24", "32f"],
@@ -138,11 +139,13 @@ def _make_job(options: argparse.Namespace) -> Job:
     if options.ext == STEM_FILE:
         if not remuxing.has_ffmpeg():
             raise ParameterError("--ext stem.mp4: needs ffmpeg, which is not installed")
-        if options.stems or options.two_stems or bit_depth:
+        if any(o is not None for o in (options.stems, options.two_stems, bit_depth)):
             raise ParameterError(
                 "--ext stem.mp4: holds all four stems, as AAC; leave out --stems, --two-stems and "
                 "--bit-depth"
             )
+        if options.bitrate is not None and not 16 <= options.bitrate <= 512:
+            raise ParameterError(f"--bitrate {options.bitrate}: give 16 to 512 kbit/s")
         clip = encoding.check_format(".mp3", clip=options.clip_mode)
     else:
         clip = encoding.check_format(suffix, clip=options.clip_mode, bit_depth=bit_depth)
@@ -171,13 +174,13 @@ def _choose_stems(
             raise ParameterError("--ext stem.mp4: needs a model of four sources; use another")
         order = [SOURCES.index(source) for source in remuxing.STEM_ORDER]
         return ("mix", *remuxing.STEM_ORDER), lambda s: np.stack([s.sum(axis=0), *s[order]])
-    if options.stems and options.two_stems:
+    if options.stems is not None and options.two_stems is not None:
         raise ParameterError("--stems and --two-stems: give one of them")
-    if options.two_stems:
+    if options.two_stems is not None:
         index = find(options.two_stems, "--two-stems")
         stems = [options.two_stems, f"no_{options.two_stems}"]
         return stems, lambda s: np.stack([s[index], s.sum(axis=0) - s[index]])
-    if options.stems:
+    if options.stems is not None:
         stems = list(dict.fromkeys(stem.strip() for stem in options.stems.split(",")))
         rows = [find(stem, "--stems") for stem in stems]
         return stems, lambda s: s[rows]
@@ -188,6 +191,8 @@ def _to_standard_output(options: argparse.Namespace, job: Job, place: str) -> in
     """Separate one song, and write one stem of it to standard output."""
     if len(options.songs) != 1 or (len(job.stems) != 1 and options.ext != STEM_FILE):
         raise ParameterError("-o -: holds one stem of one song; name it, such as --stems vocals")
+    if sys.stdout is None:
+        raise ParameterError("-o -: standard output is closed; give a folder")
     if options.json or options.filename:
         raise ParameterError("-o -: standard output holds the stem; leave out --json, --filename")
     if options.songs == [STANDARD_INPUT]:
@@ -217,25 +222,28 @@ def _separate_all(
     n_kept = 0
 
     def fail(song: Song, error: SepkitError) -> None:
+        if options.json:
+            say(json.dumps({"song": str(song.path), "error": str(error)}))
         if not several:
             raise error
         failed.add(song.path)
         say(f"sepkit: {error}", error=True)
-        if options.json:
-            say(json.dumps({"song": str(song.path), "error": str(error)}))
 
     # Every song is opened before the first one is separated: a mistyped name shows at once.
     files = {}
     for song, paths in zip(inputs, targets, strict=True):
-        if not options.overwrite and any(path.exists() for path in paths):
+        if not options.overwrite and any(os.path.exists(path) for path in paths):
             if not several:
-                (first, *_) = [path for path in paths if path.exists()]
+                (first, *_) = [path for path in paths if os.path.exists(path)]
                 raise ParameterError(
                     f"{first}: exists already; give another --output, or --filename "
                     '"{track}/{stem}.{ext}", or --overwrite to replace it'
                 )
-            if all(path.exists() for path in paths):
+            if all(os.path.exists(path) for path in paths):
                 n_kept += 1
+                if options.json:
+                    stems = {path.stem: str(path) for path in paths}
+                    say(json.dumps({"song": str(song.path), "stems": stems, "kept": True}))
                 continue
         try:
             files[song.path] = _open(song, paths[0], job)
@@ -244,7 +252,7 @@ def _separate_all(
     for song, paths in zip(inputs, targets, strict=True):
         if song.path not in files:
             continue
-        missing = [None if p.exists() and not options.overwrite else p for p in paths]
+        missing = [None if os.path.exists(p) and not options.overwrite else p for p in paths]
         started = time.perf_counter()
         try:
             separate_song(files[song.path], missing, job)
@@ -291,7 +299,12 @@ def _as_error(song: Song, error: SepkitError | OSError | MemoryError) -> SepkitE
 
 def _open(song: Song, path: Path, job: Job) -> AudioFile:
     file = AudioFile(song.path)
-    if job.suffix != f".{STEM_FILE}":
+    if job.suffix == f".{STEM_FILE}":
+        if file.rate not in remuxing.AAC_RATES:
+            raise AudioError(
+                f"{song.path}: AAC has no rate of {file.rate} Hz; choose another --ext"
+            )
+    else:
         encoding.check_encoding(path, file.rate, file.n_channels)
         encoding.check_bitrate(job.suffix, job.bitrate, file.rate)
     return file

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,8 @@ LISTS = {".txt", ".m3u", ".m3u8"}
 """Suffixes of files that name one song per line."""
 
 _SOUNDS = {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".aif",
-           ".aiff", ".aifc", ".alac", ".wma", ".webm", ".mka", ".w64", ".rf64", ".caf", ".au",
-           ".ac3"}  # fmt: skip
+           ".aiff", ".aifc", ".ape", ".m4b", ".mkv", ".mov", ".mp2", ".spx", ".tta", ".wv",
+           ".alac", ".wma", ".webm", ".mka", ".w64", ".rf64", ".caf", ".au", ".ac3"}  # fmt: skip
 """Suffixes of the files that a folder is searched for."""
 
 
@@ -43,7 +42,7 @@ class Song:
 def is_collection(text: str) -> bool:
     """Return whether an argument names several songs: a folder, or a list of files."""
     path = Path(text)
-    return path.is_dir() or (path.suffix.lower() in LISTS and path.is_file())
+    return os.path.isdir(path) or _is_list(path)
 
 
 def find(inputs: Sequence[str], *, output: Path) -> list[Song]:
@@ -54,16 +53,25 @@ def find(inputs: Sequence[str], *, output: Path) -> list[Song]:
     songs = []
     for text in inputs:
         path = Path(text)
-        if path.is_dir():
+        if os.path.isdir(path):
+            if os.path.realpath(path) == os.path.realpath(output):
+                raise ParameterError(
+                    f"{output}: stems would lie among the songs; give another --output"
+                )
             found = [Song(song, _name(song.relative_to(path))) for song in _walk(path, output)]
             if not found:
                 raise AudioError(f"{path}: holds no sound files; give a folder with songs")
             songs += found
-        elif path.suffix.lower() in LISTS and path.is_file():
+        elif _is_list(path):
             songs += [Song(song, _name(Path(song.name))) for song in _read_list(path)]
         else:
             songs.append(Song(path, _name(Path(path.name))))
     return list({os.path.realpath(song.path): song for song in reversed(songs)}.values())[::-1]
+
+
+def _is_list(path: Path) -> bool:
+    # Methods of Path raise an error for a name that is too long.
+    return path.suffix.lower() in LISTS and os.path.isfile(path)
 
 
 def _name(path: Path) -> str:
@@ -72,13 +80,14 @@ def _name(path: Path) -> str:
 
 
 def _walk(folder: Path, output: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
+    seen = {os.path.realpath(output)}
+    for place, folders, files in os.walk(folder, followlinks=True):
         below = Path(place)
+        seen.add(os.path.realpath(below))
         folders[:] = sorted(
             name
             for name in folders
-            if not is_leftover(below / name)
-            and os.path.realpath(below / name) != os.path.realpath(output)
+            if not is_leftover(below / name) and os.path.realpath(below / name) not in seen
         )
         for name in sorted(files):
             path = below / name
@@ -87,10 +96,14 @@ def _walk(folder: Path, output: Path) -> Iterator[Path]:
 
 
 def _read_list(path: Path) -> list[Path]:
-    lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    content = path.read_bytes()
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        lines = content.decode("utf-16", "replace").splitlines()
+    else:
+        lines = content.decode("utf-8-sig", "surrogateescape").splitlines()
     names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     songs = [path.parent / name for name in names if "\0" not in name]
-    if not any(song.exists() for song in songs):
+    if not any(os.path.exists(song) for song in songs):
         raise AudioError(
             f"{path}: not audio, and names no song that is there; give the path of one in each line"
         )
@@ -99,9 +112,12 @@ def _read_list(path: Path) -> list[Path]:
 
 def read_standard_input(folder: str) -> Song:
     """Copy standard input to a file in a folder."""
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+    if sys.stdin is None:
+        raise ParameterError("-: standard input is closed; give a sound file")
+    path = Path(folder) / "stdin"
+    with open(path, "wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
-    return Song(Path(file.name), "stdin")
+    return Song(path, "stdin")
 
 
 def targets(song: Song, output: Path, pattern: str, stems: Sequence[str], ext: str) -> list[Path]:
@@ -127,23 +143,24 @@ def targets(song: Song, output: Path, pattern: str, stems: Sequence[str], ext: s
 def check_targets(songs: Sequence[Song], paths: Sequence[Sequence[Path]]) -> None:
     """Raise an error if two stems would have one place, or one that of a song or a folder."""
     inputs = {os.path.realpath(song.path) for song in songs}
-    taken: dict[Path, Song] = {}
+    taken: dict[str, Song] = {}
     for song, places in zip(songs, paths, strict=True):
         for path in places:
-            if path in taken and taken[path] is song:
+            real = os.path.realpath(path)
+            if real in taken and taken[real] is song:
                 raise ParameterError(
                     f"{path}: several stems would be written here; give --filename, such as "
                     '"{track}/{stem}.{ext}"'
                 )
-            if path in taken:
+            if real in taken:
                 raise ParameterError(
-                    f"{path}: several stems would be written here, of {taken[path].path} and "
+                    f"{path}: several stems would be written here, of {taken[real].path} and "
                     f'{song.path}; give --filename, such as "{{folder}}/{{file}}/{{stem}}.{{ext}}"'
                 )
-            taken[path] = song
-            if path.is_dir():
+            taken[real] = song
+            if os.path.isdir(path):
                 raise ParameterError(f"{path}: is a folder; give another --output or --filename")
-            if os.path.realpath(path) in inputs:
+            if real in inputs:
                 raise ParameterError(
                     f"{path}: is the song itself; give another --output or --filename"
                 )

@@ -159,7 +159,7 @@ def _finish(parts: list[Path], file: AudioFile, job: Job, peak: float) -> list[P
         parts = [_convert(p, job.suffix, gain, job.clip, depth, job.bitrate) for p in parts]
     if file.tagged and remuxing.has_ffmpeg():
         for part in parts:
-            remuxing.copy_tags(file.path, part)
+            remuxing.copy_tags(file.path, part, file.covers)
     return parts
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import re
 import shutil
@@ -32,6 +31,12 @@ LOUDEST = 1e9
 
 LOWEST_RATE = 1000
 """No sample rate may be lower [Hz]."""
+
+HIGHEST_RATE = 10_000_000
+"""No sample rate may be higher [Hz]."""
+
+_LONGEST = 1e9
+"""No song is longer [s]."""
 
 _EXACT = {b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"caff", b".snd", b"fLaC", b"OggS"}
 """First bytes of what libsndfile reads to the sample; the length of MP3 it guesses."""
@@ -85,6 +90,8 @@ class AudioFile:
         Whether its samples hold more than 16 bits.
     tagged : bool
         Whether it holds a title, an artist, a cover, or the like.
+    covers : list of str
+        Its streams that hold pictures, as ffmpeg names them.
 
     Raises
     ------
@@ -116,7 +123,7 @@ class AudioFile:
             self._doubt = "libsndfile: malformed file" if "malformed" in str(error) else ""
         if not self.exact:
             self._ask_ffprobe()
-        if self.rate < LOWEST_RATE:
+        if not LOWEST_RATE <= self.rate <= HIGHEST_RATE:
             raise AudioError(
                 f"{self.path}: declares a rate of {self.rate} Hz, no sound's; get another copy"
             )
@@ -155,6 +162,7 @@ class AudioFile:
             self.n_samples: int | None = _declared_frames(file)
             self.long_bits = file.subtype in _LONG_BITS
             self.tagged = bool(file.copy_metadata())
+            self.covers = ["v?"]
         return True
 
     def _ask_ffprobe(self) -> None:
@@ -162,7 +170,7 @@ class AudioFile:
             raise AudioError(f"{self.path}: libsndfile cannot read it; install ffmpeg, which may")
         found = subprocess.run(
             ["ffprobe", "-v", "warning", *_SAFE, "-show_entries",
-             "stream=codec_type,sample_rate,channels,duration,start_time,bits_per_raw_sample:"
+             "stream=index,codec_type,codec_name,sample_rate,channels,duration,start_time,bits_per_raw_sample:"
              "stream_tags:stream_disposition=attached_pic:format=duration:format_tags",
              "-of", "json", os.fspath(self.path.absolute())],
             capture_output=True,
@@ -177,10 +185,12 @@ class AudioFile:
             self.rate = 0
         if not self.rate:
             raise AudioError(f"{self.path}: not audio; give a wav, flac, ogg, mp3 or m4a file")
-        self.long_bits = int(stream.get("bits_per_raw_sample", 0)) > 16
+        is_float = stream.get("codec_name", "").startswith("pcm_f")
+        self.long_bits = is_float or int(stream.get("bits_per_raw_sample", 0)) > 16
         tags = {**stream.get("tags", {}), **answer.get("format", {}).get("tags", {})}
-        covers = any(s.get("disposition", {}).get("attached_pic") for s in streams)
-        self.tagged = covers or bool({tag.lower() for tag in tags} - _BOOKKEEPING)
+        pictures = [s for s in streams if s.get("disposition", {}).get("attached_pic")]
+        self.covers = [str(picture["index"]) for picture in pictures]
+        self.tagged = bool(self.covers) or bool({tag.lower() for tag in tags} - _BOOKKEEPING)
         self.n_samples = None
         if b"Estimating duration from bitrate" not in found.stderr:
             seconds = stream.get("duration") or _seconds(stream.get("tags", {}).get("DURATION"))
@@ -315,7 +325,7 @@ class AudioFile:
 
 def check_part(start: float, duration: float | None) -> None:
     """Raise a `ParameterError` if start and duration [s] are no part of a song."""
-    if not (0 <= start < math.inf and (duration is None or 0 < duration < math.inf)):
+    if not (0 <= start < _LONGEST and (duration is None or 0 < duration < _LONGEST)):
         raise ParameterError(
             f"from {start} s for {duration} s: give a start of 0 or more, a duration above 0"
         )

@@ -30,6 +30,8 @@ CLIP_POLICIES = ("none", "rescale", "clip")
 _MP3_BITRATES = ((32000, 32, 320), (16000, 8, 160), (0, 8, 64))
 """From each sample rate [Hz] on, the lowest and highest bitrate of an MP3 file [kbit/s]."""
 
+_HIGHEST_RATE_OF_OGG = 200_000
+
 _SFC_RF64_AUTO_DOWNGRADE = 0x1210
 
 
@@ -84,8 +86,9 @@ def check_encoding(path: str | os.PathLike[str], rate: int, n_channels: int) -> 
     suffix = Path(path).suffix
     check_format(suffix)
     with contextlib.suppress(soundfile.LibsndfileError):
-        # libsndfile crashes on numbers that Vorbis cannot represent.
-        if rate >= 1 and 1 <= n_channels <= 255:
+        # libsndfile crashes on numbers that Vorbis or C cannot represent.
+        highest = _HIGHEST_RATE_OF_OGG if suffix.lower() == ".ogg" else 1 << 30
+        if 1 <= rate <= highest and 1 <= n_channels <= 255:
             _open(io.BytesIO(), suffix, rate, n_channels).close()
             return
     raise AudioError(

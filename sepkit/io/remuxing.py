@@ -16,6 +16,10 @@ STEM_ORDER = ("drums", "bass", "other", "vocals")
 _AAC_BITRATE = 256
 """Of each stem in a .stem.mp4 file [kbit/s], as in MUSDB18."""
 
+AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200,
+             96000)  # fmt: skip
+"""Sample rates that AAC knows [Hz]."""
+
 _WITH_COVER = {".flac", ".mp3"}
 """Formats to which ffmpeg copies a picture."""
 
@@ -25,18 +29,23 @@ def has_ffmpeg() -> bool:
     return shutil.which("ffmpeg") is not None
 
 
-def copy_tags(song: Path, path: Path) -> None:
+def copy_tags(song: Path, path: Path, covers: Sequence[str] = ("v?",)) -> None:
     """Copy title, artist and other tags of a song to a sound file, and its cover to flac and mp3.
 
-    The audio of the file is copied as it is.
+    The audio of the file is copied as it is. `covers` are the song's streams that hold pictures,
+    as ffmpeg names them: a film is no cover.
     """
     tagged = path.with_name(f"tagged-{path.name}")
     arguments: list[str | Path] = ["-i", path, "-i", song, "-map", "0:a"]
     if path.suffix in _WITH_COVER:
-        arguments += ["-map", "1:v?", "-disposition:v", "attached_pic"]
+        for cover in covers:
+            arguments += ["-map", f"1:{cover}"]
+        arguments += ["-disposition:v", "attached_pic"] if covers else []
     if path.suffix == ".wav":
         arguments += ["-rf64", "auto"]
-    arguments += ["-map_metadata", "1", "-map_metadata:s:a", "1:s:a", "-c", "copy"]
+    # Chapters are those of the whole song.
+    arguments += ["-map_metadata", "1", "-map_metadata:s:a", "1:s:a", "-map_chapters", "-1"]
+    arguments += ["-c", "copy"]
     _ffmpeg(arguments, tagged, path.suffix[1:])
     os.replace(tagged, path)
 
@@ -65,7 +74,7 @@ def write_stem_file(
     for i, title in enumerate(("mix", *STEM_ORDER)):
         arguments += ["-map", f"{i}:a", f"-metadata:s:a:{i}", f"handler_name={title}"]
         arguments += [f"-disposition:a:{i}", "0" if i else "default"]
-    arguments += ["-c:a", "aac", "-b:a", f"{bitrate or _AAC_BITRATE}k"]
+    arguments += ["-map_chapters", "-1", "-c:a", "aac", "-b:a", f"{bitrate or _AAC_BITRATE}k"]
     _ffmpeg(arguments, path, "mp4")
 
 
