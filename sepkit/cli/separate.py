@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -108,7 +109,10 @@ def add_to(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Separate the songs that the options name; return the exit code."""
     job = _make_job(options)
-    with tempfile.TemporaryDirectory(prefix="sepkit-") as place:
+    with contextlib.ExitStack() as stack:
+        place = ""
+        if STANDARD_INPUT in (*options.songs, str(options.output)):
+            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="sepkit-"))
         if str(options.output) == STANDARD_INPUT:
             return _to_standard_output(options, job, place)
         inputs = songs.find(
