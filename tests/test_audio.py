@@ -131,6 +131,12 @@ def test_reading_at_a_rate_resamples(tmp_path):
     assert audio.read(tmp_path / "a.wav", rate=48000)[0].shape == (48000, 1)
 
 
+def test_rates_may_be_fractions(tmp_path):
+    assert audio.resample(noise(1000), 44100.0, 48000.5).shape == (1089, 2)
+    audio.write(tmp_path / "a.wav", noise(1000), 44100.0)
+    assert audio.read(tmp_path / "a.wav", rate=22050.0)[0].shape == (500, 2)
+
+
 def test_equal_rates_change_nothing():
     sound = noise(10)
     assert audio.resample(sound, RATE, RATE) is sound

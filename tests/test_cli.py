@@ -345,6 +345,29 @@ def test_the_film_of_a_video_is_no_cover(run, tmp_path, ffmpeg, song):
         assert decoding.AudioFile(tmp_path / ext / f"bass.{ext}").n_channels == 2
 
 
+def test_chapters_of_the_whole_song_are_not_those_of_its_stems(run, tmp_path, ffmpeg, song):
+    (tmp_path / "chapters").write_text(
+        ";FFMETADATA1\ntitle=A Title\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=60000\n"
+    )
+    ffmpeg("-i", song, "-i", tmp_path / "chapters", "-map_metadata", 1, tmp_path / "book.m4a")
+    for ext, made in (("mp3", "bass.mp3"), ("stem.mp4", "book.stem.mp4")):
+        options = ["--duration", "0.1", "--ext", ext, "-o", "s"]
+        assert run("separate", "book.m4a", *options)[0] == 0
+        found = subprocess.run(
+            ["ffprobe", "-v", "error", "-show_chapters", "-show_entries", "format_tags=title",
+             "-of", "csv", tmp_path / "s" / made],
+            capture_output=True, text=True, check=True)  # fmt: skip
+        assert "chapter" not in found.stdout and "A Title" in found.stdout
+
+
+def test_a_closed_standard_stream_is_told_before_the_work(run, song, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert_refused(run("separate", "-"), "standard input is closed")
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["separate", str(song), "--stems", "bass", "-o", "-"]) == 2
+    assert "standard output is closed" in capsys.readouterr().err
+
+
 def test_a_list_names_songs_beside_it(run, tmp_path, song):
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "all.m3u").write_text(f"#EXTM3U\n../song.wav\n\n{song}.none\n")
