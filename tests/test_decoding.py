@@ -182,7 +182,7 @@ def test_the_file_tells_its_length_bits_and_tags(formats, tmp_path, ffmpeg):
     assert longer == {"pcm24.wav", "float.wav"}
     ffmpeg("-i", formats / "source.wav", "-c:a", "pcm_f32le", tmp_path / "float.mka")
     assert decoding.AudioFile(tmp_path / "float.mka").long_bits
-    for name in ("a.flac", "cbr.mp3", "aac.m4a", "a.ogg"):
+    for name in ("pcm16.wav", "a.flac", "cbr.mp3", "aac.m4a", "a.ogg"):
         tagged = tmp_path / name
         ffmpeg("-i", formats / name, "-c", "copy", "-metadata", "artist=someone", tagged)
         assert decoding.AudioFile(tagged).tagged

@@ -161,7 +161,8 @@ class AudioFile:
             self.rate, self.n_channels = file.samplerate, file.channels
             self.n_samples: int | None = _declared_frames(file)
             self.long_bits = file.subtype in _LONG_BITS
-            self.tagged = bool(file.copy_metadata())
+            # Which program wrote the file is no tag of the song.
+            self.tagged = bool(file.copy_metadata().keys() - {"software"})
             self.covers = ["v?"]
         return True
 
