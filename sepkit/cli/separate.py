@@ -236,23 +236,22 @@ def _separate_all(
     # Every song is opened before the first one is separated: a mistyped name shows at once.
     files = {}
     for song, paths in zip(inputs, targets, strict=True):
-        if not options.overwrite and any(os.path.exists(path) for path in paths):
-            if not several:
-                (first, *_) = [path for path in paths if os.path.exists(path)]
-                raise ParameterError(
-                    f"{first}: exists already; give another --output, or --filename "
-                    '"{track}/{stem}.{ext}", or --overwrite to replace it'
-                )
-            if all(os.path.exists(path) for path in paths):
-                n_kept += 1
-                if options.json:
-                    stems = {path.stem: str(path) for path in paths}
-                    say(json.dumps({"song": str(song.path), "stems": stems, "kept": True}))
-                continue
+        there = [] if options.overwrite else [path for path in paths if os.path.exists(path)]
+        if several and len(there) == len(paths):
+            n_kept += 1
+            if options.json:
+                stems = {path.stem: str(path) for path in paths}
+                say(json.dumps({"song": str(song.path), "stems": stems, "kept": True}))
+            continue
         try:
             files[song.path] = _open(song, paths[0], job)
         except (SepkitError, OSError, MemoryError) as error:
             fail(song, _as_error(song, error))
+        if there and not several:
+            raise ParameterError(
+                f"{there[0]}: exists already; give another --output, or --filename "
+                '"{track}/{stem}.{ext}", or --overwrite to replace it'
+            )
     for song, paths in zip(inputs, targets, strict=True):
         if song.path not in files:
             continue
