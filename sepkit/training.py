@@ -115,8 +115,13 @@ def _prefetch(batches: Batches, epoch: int) -> tf.data.Dataset:
         value = tf.numpy_function(lambda i: batches.read(epoch, int(i)), [step], tf.float32)
         return tf.ensure_shape(value, batches.shape)
 
+    # There is nothing to tune, and the tuner's thread, which sleeps for up to a minute, would hold
+    # up the end of every epoch until it wakes.
+    options = tf.data.Options()
+    options.autotune.enabled = False
     # A single reader keeps the order and runs while the step computes.
-    return tf.data.Dataset.range(batches.count(epoch)).map(read).prefetch(4)
+    steps = tf.data.Dataset.range(batches.count(epoch))
+    return steps.map(read).prefetch(4).with_options(options)
 
 
 def fit(

@@ -55,6 +55,11 @@ def _half() -> Songs:
     return train[::2], validation
 
 
+def _quarter() -> Songs:
+    train, validation = _train_and_validation()
+    return train[::4], validation
+
+
 def _with_band() -> Songs:
     # Songs are drawn equally often: thirteen beside forty make a quarter.
     train, validation = _train_and_validation()
@@ -176,6 +181,37 @@ def _arms() -> dict[str, Arm]:
     arm("band", "a quarter of it band songs", base="remix-speeds", songs=_with_band)
     arm("others", "and the 44 songs of the sample that are not in DSD100", base="remix-speeds",
         songs=_with_others)  # fmt: skip
+
+    group = "parts of mixing anew"
+    # As many steps as the blocks of songs take: 21 epochs of 130.
+    bare = Remix(21, _STEPS // 21, p_coherent=1.0, sides=False, gain=0.0)
+    arm("averaging", "the weights averaged", base="base3", ema_momentum=0.999)
+    arm("offsets", "and segments from anywhere, in any order", base="averaging", remix=bare)
+    arm("sides", "and from left, right or both channels", base="offsets",
+        remix=replace(bare, sides=True))  # fmt: skip
+    arm("gains", "and sources louder or softer by up to 6 dB", base="offsets",
+        remix=replace(bare, gain=6.0))  # fmt: skip
+    arm("strangers", "and half of them with sources of different songs", base="offsets",
+        remix=replace(bare, p_coherent=0.5))  # fmt: skip
+    short = Remix(21, _STEPS // 21)
+    arm("remix-short", "all three: songs mixed anew", base="offsets", remix=short)
+
+    group = "architecture or music"
+    arm("songs-10", "ten songs", base="remix-short", songs=_quarter)
+    arm("songs-20", "twenty songs", base="remix-short", songs=_half)
+    arm("songs-84", "eighty-four songs", base="remix-short", songs=_with_others)
+    for n_shared in (64, 256, 512):
+        arm(f"width-{n_shared}", f"{n_shared} shared units", base="songs-84",
+            songs=_with_others, sizes=Sizes(n_shared=n_shared))  # fmt: skip
+    # Longer segments in smaller batches: a step hears as much music.
+    arm("context-50", "contexts of 50 frames", base="songs-84", songs=_with_others,
+        sizes=Sizes(context=50), batch_size=16)  # fmt: skip
+    arm("context-100", "contexts of 100 frames", base="songs-84", songs=_with_others,
+        sizes=Sizes(context=100), batch_size=8)  # fmt: skip
+    longer = replace(short, epochs=3 * short.epochs)
+    for base in ("songs-10", "songs-84", "width-512", "context-100"):
+        arm(f"{base}-steps-x3", "three times the steps", base=base, songs=arms[base].songs,
+            remix=longer)  # fmt: skip
 
     group = "Experiment 3"
     arm("relative", "all segments equally loud", base="remix-speeds", loss="relative")

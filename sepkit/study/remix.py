@@ -39,6 +39,9 @@ class Remix:
         Number of epochs and steps per epoch; an epoch is only an entry of the history here.
     p_coherent : float
         Share of segments whose four sources come from the same place of the same song.
+    sides : bool
+        Draw the channel of each source, too: see `RemixBatches`; else it is as stored, the left one
+        for a model of one channel.
     gain : float
         Each source's level changes by up to this many decibels, up or down.
     equalizer : float
@@ -50,6 +53,7 @@ class Remix:
     epochs: int
     steps: int
     p_coherent: float = 0.5
+    sides: bool = True
     gain: float = 6.0
     equalizer: float = 0.0
     speeds: tuple[float, ...] = (1.0,)
@@ -133,7 +137,8 @@ class RemixBatches:
             sides = ([[1.0], [0.0]], [[0.0], [1.0]], [[0.5], [0.5]])
         else:
             sides = ([[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]])
-        return song, start, np.array(sides[rng.integers(len(sides))], np.float32)
+        side = rng.integers(len(sides)) if self.remix.sides else 0
+        return song, start, np.array(sides[side], np.float32)
 
 
 def _equalize(batch: np.ndarray, rng: np.random.Generator, deviation: float) -> np.ndarray:
