@@ -84,7 +84,7 @@ def test_arms_are_trained_and_scored_once(tmp_path, monkeypatch):
         arm = arms.get_arm(name)
         short = dataclasses.replace(arm.experiment, epochs=1, repetitions=1)
         short_arms.append(dataclasses.replace(arm, experiment=short))
-    paths = arms.run(short_arms, output=tmp_path)
+    paths = arms.run([(arm, 0) for arm in short_arms], output=tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(paths)
     assert [path.name for path in paths] == [f"{name}-0.json" for name in names]
     results = [json.loads(path.read_text()) for path in paths]
@@ -98,8 +98,36 @@ def test_arms_are_trained_and_scored_once(tmp_path, monkeypatch):
     scores = [result["scores"]["song"]["report"]["mean"]["SDR"] for result in results]
     assert len({tuple(row) for row in scores}) == len(names)
     paths[0].write_text("kept")
-    arms.run(short_arms[:1], output=tmp_path)
+    arms.run([(short_arms[0], 0)], output=tmp_path)
     assert paths[0].read_text() == "kept"
+
+
+def test_two_trainings_at_once_give_what_they_give_one_after_the_other(tmp_path):
+    pytest.importorskip("tensorflow")
+    short = dataclasses.replace(arms.get_arm("baseline").experiment, epochs=1, repetitions=1)
+    arm = arms.Arm(short, songs=two_songs)
+    both = [(arm, 1), (arm, 2)]
+    at_once = arms.run(both, output=tmp_path / "a", n_jobs=2)
+    in_turn = arms.run(both, output=tmp_path / "b")
+    assert [path.name for path in at_once] == ["baseline-1.json", "baseline-2.json"]
+    for one, other in zip(at_once, in_turn, strict=True):
+        assert {p.name for p in one.parent.iterdir()} == {p.name for p in other.parent.iterdir()}
+        scores = [json.loads(path.read_text())["scores"]["song"]["report"] for path in (one, other)]
+        for metric, values in scores[0]["mean"].items():
+            np.testing.assert_allclose(values, scores[1]["mean"][metric], atol=0.01)
+    with pytest.raises(ParameterError, match="--jobs 0"):
+        arms.run(both, output=tmp_path, n_jobs=0)
+
+
+def two_songs():
+    songs = [noise_track(seed, n_segments=34) for seed in range(2)]
+    return songs, songs
+
+
+def test_the_study_takes_seeds_but_for_the_weights_that_come_with_the_library():
+    assert list(arms.seeds(arms.get_arm("epochs-40"))) == [0]
+    assert list(arms.seeds(arms.get_arm("baseline"))) == [0, 1, 2, 3, 4]
+    assert list(arms.seeds(arms.get_arm("experiment1"))) == [1, 2, 3, 4]
 
 
 def test_a_folder_of_results_that_cannot_be_written_is_named_before_songs_are_read(tmp_path):
@@ -111,10 +139,10 @@ def test_a_folder_of_results_that_cannot_be_written_is_named_before_songs_are_re
 
     arm = dataclasses.replace(arms.get_arm("baseline"), songs=unread)
     with pytest.raises(SepkitError, match="cannot be written to") as error:
-        arms.run([arm], output=tmp_path / "file" / "x")
+        arms.run([(arm, 0)], output=tmp_path / "file" / "x")
     one_line(error, tmp_path / "file" / "x")
     # Where all results are there, nothing is written.
-    arms.run([arm], output=tmp_path)
+    arms.run([(arm, 0)], output=tmp_path)
 
 
 def test_a_result_that_finds_no_room_leaves_the_training(tmp_path, monkeypatch):
@@ -128,7 +156,7 @@ def test_a_result_that_finds_no_room_leaves_the_training(tmp_path, monkeypatch):
     monkeypatch.setattr(arms, "write_json", full)
     monkeypatch.setattr(arms, "_score", lambda *_: [])
     with pytest.raises(SepkitError, match="full") as error:
-        arms.run([arms.Arm(short, songs=lambda: (songs, songs))], output=tmp_path)
+        arms.run([(arms.Arm(short, songs=lambda: (songs, songs)), 0)], output=tmp_path)
     checkpoint = tmp_path / "baseline-0.checkpoint.h5"
     one_line(error, tmp_path / "baseline-0.json", checkpoint)
     assert list(tmp_path.iterdir()) == [checkpoint]
@@ -142,7 +170,7 @@ def test_arms_of_another_transform_or_other_contexts_are_trained_and_scored(name
     assert changed(name, "baseline") <= {"transform", "sizes", "segment_step", "epochs"}
     short = dataclasses.replace(arm, epochs=1, repetitions=1, batch_size=16)
     quick = arms.Arm(short, songs=lambda: (songs, songs))
-    (path,) = arms.run([quick], output=tmp_path)
+    (path,) = arms.run([(quick, 0)], output=tmp_path)
     result = json.loads(path.read_text())
     assert result["experiment"]["transform"] == dataclasses.asdict(arm.transform)
     for mode in evaluation.MODES:

@@ -41,7 +41,7 @@ def test_a_batch_depends_on_its_position_and_the_seed_alone(store):
 def test_every_setting_and_the_songs_are_in_the_identity(songs, store):
     changes = {
         "epochs": 3, "steps": 4, "p_coherent": 0.1, "gain": 1.0, "equalizer": 1.0,
-        "speeds": (1.0, 2.0),
+        "speeds": (1.0, 2.0), "sides": False,
     }  # fmt: skip
     assert changes.keys() == {field.name for field in dataclasses.fields(Remix)}
     remix = Remix(2, 3)
@@ -105,6 +105,15 @@ def test_two_channels_stay_apart_or_change_sides(store):
     assert batch.shape == (8, 4, 7168, 2)
     correlation = [np.corrcoef(s[0, :, 0], s[0, :, 1])[0, 1] for s in batch]
     assert np.abs(correlation).max() < 0.2  # these songs' channels are independent
+
+
+def test_without_sides_the_channels_are_as_stored(songs, store):
+    plain = {"gain": 0.0, "p_coherent": 1.0, "sides": False}
+    batch = remixed(store, **plain).read(0, 0)
+    lefts = np.concatenate([song[0, :, 0] for song in store.songs])
+    rights = np.concatenate([song[0, :, 1] for song in store.songs])
+    for segment in batch[:, 0, :, 0]:
+        assert np.isin(segment, lefts).all() and not np.isin(segment, rights).all()
 
 
 def test_speeds_change_length_and_pitch(songs):

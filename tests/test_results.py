@@ -1,46 +1,17 @@
-"""Results of arms and analyses: read, compared, committed."""
+"""Results of arms, analyses and benchmarks: read, committed."""
 
-import json
-
-import numpy as np
 import pytest
 
-from sepkit import metrics
-from sepkit.errors import ParameterError, SepkitError
-from sepkit.study import analyses, evaluation, results
+from sepkit import weights
+from sepkit.errors import SepkitError
+from sepkit.study import analyses, results
 
 
-def card(gain):
-    """A result of two songs whose scores are `gain` above 0, and 1 dB more on the second."""
-    songs = [
-        {"name": str(i), "report": [{m: [gain + i] * 4 for m in metrics.METRICS}]} for i in range(2)
-    ]
-    mean = {m: [gain + 0.5] * 4 for m in metrics.METRICS}
-    scores = {"report": {"mean": mean}, "songs": songs}
-    return {"scores": {mode: scores for mode in evaluation.MODES}}
-
-
-def test_effects_are_against_the_base_with_the_standard_error_over_songs(tmp_path):
-    (tmp_path / "baseline-0.json").write_text(json.dumps(card(0)))
-    (tmp_path / "adam-0.json").write_text(json.dumps(card(2)))
-    (tmp_path / "adam-steps-x4-0.json").write_text(json.dumps(card(1)))
-    found = results.effects(tmp_path)
-    bases = {name: effect.base for name, effect in found.items()}
-    assert bases == {"adam": "baseline", "adam-steps-x4": "adam"}
-    np.testing.assert_allclose(found["adam-steps-x4"].mean, [-1, -1, -1])
-    gain = np.array([1.0, 4.0])[:, np.newaxis, np.newaxis] + np.zeros((2, 3, 4))
-    effect = results.Effect("adam", "baseline", 0, gain)
-    np.testing.assert_allclose(effect.error, [1.5] * 3)
-
-
-def test_differences_are_taken_song_by_song():
-    other = card(5)
-    other["scores"]["song"]["songs"].reverse()
-    gain = results.differences(card(2), other, "song")
-    np.testing.assert_array_equal(gain, np.full((2, 3, 4), -3.0))
-    other["scores"]["song"]["songs"].pop()
-    with pytest.raises(ParameterError, match="different songs"):
-        results.differences(card(2), other, "song")
+def test_the_cards_of_the_weights_are_the_experiments_first_seed(tmp_path):
+    found = results.read_results()
+    for name in weights.list_models():
+        assert found[name, 0] == weights.read_card(name)
+    assert results.read_results(tmp_path) == {}
 
 
 @pytest.mark.parametrize("name", analyses.ANALYSES)

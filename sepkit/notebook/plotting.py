@@ -183,26 +183,38 @@ def song_scores(
     return [value for value in values if value is not None]
 
 
-def gains(changes: Mapping[str, np.ndarray]) -> Figure:
+def forest(changes: Mapping[str, Any], judged: Mapping[str, Sequence[str]] | None = None) -> Figure:
     """Plot the gains in SDR, SIR and SAR of changes, a line per change.
 
-    `changes` maps labels to the gains of songs (n_songs, 3, n_sources) [dB]: a pale dot per song,
-    its mean over sources; a dark one for the mean of the songs, with its standard error.
+    `changes` maps labels to effects (`sepkit.study.statistics.Effect`): a pale dot per song, its
+    mean over sources; a mark for the mean of the songs, with its 95 % interval. `judged` holds
+    verdicts on the three metrics by arm (`sepkit.study.statistics.verdicts`), which the marks show:
+    a filled circle is an effect, a half-filled one likely, a square none, an empty circle open.
     """
     figure, axes = plt.subplots(
         1, 3, figsize=(7.4, 0.9 + 0.42 * len(changes)), layout="constrained", sharey=True
     )
     for i, (metric, ax) in enumerate(zip(METRICS, axes, strict=True)):
         ax.axvline(0, color="#777777", linewidth=0.8)
-        for row, change in enumerate(changes.values()):
-            songs = change[:, i].mean(axis=1)
-            ax.plot(songs, np.full(len(songs), row), ".", color="#7f7f7f", alpha=0.5)
-            error = songs.std(ddof=1) / len(songs) ** 0.5
-            ax.errorbar(songs.mean(), row, xerr=error, fmt="o", color="#0072b2", capsize=3)
+        for row, effect in enumerate(changes.values()):
+            songs = effect.gain[:, i].mean(axis=1)
+            ax.plot(songs, np.full(len(songs), row), ".", color="#7f7f7f", alpha=0.4, markersize=4)
+            mean, (low, high) = effect.total.mean[i], effect.total.interval()[:, i]
+            ax.plot([low, high], [row, row], color="#0072b2", linewidth=1.5)
+            verdict = judged[effect.arm][i] if judged else "open"
+            ax.plot(mean, row, color="#0072b2", markerfacecoloralt="white", **_MARKS[verdict])
         ax.set(title=metric, xlabel="gain [dB]", ylim=(len(changes) - 0.5, -0.5))
     labels = [textwrap.fill(label, 30) for label in changes]
     axes[0].set_yticks(range(len(changes)), labels, fontsize="small")
     return figure
+
+
+_MARKS: dict[str, dict[str, Any]] = {
+    "effect": {"marker": "o"},
+    "likely": {"marker": "o", "fillstyle": "left"},
+    "none": {"marker": "s", "markersize": 5},
+    "open": {"marker": "o", "markerfacecolor": "white"},
+}
 
 
 class _WithFallback:

@@ -6,6 +6,7 @@ on the ten that are set aside for validation; the Test songs stay out of every c
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from sepkit import datasets, masks, network, separation, stft, streaming, weights
-from sepkit.errors import ParameterError
+from sepkit.errors import ParameterError, import_optional
 from sepkit.files import check_writable, make_folders, read_json, write_json
 from sepkit.stft import CONTEXT, REPORT_TRANSFORM, Transform
 from sepkit.study import band, evaluation, experiments
@@ -88,12 +89,20 @@ class Arm:
         Kind of the change.
     songs : callable
         Returns the songs to train on and those to score.
+    seeds : int
+        How many times the study trains it, from seeds 0, 1, ...: three at least where something is
+        concluded from it.
     """
 
     experiment: Experiment
     base: str = ""
     group: str = ""
     songs: Callable[[], Songs] = _train_and_validation
+    seeds: int = 1
+
+
+_SEEDS = {"baseline": 5, "remix": 5, "experiment1": 5, "experiment2": 3, "experiment3": 3}
+"""Number of trainings where it is not 1."""
 
 
 def _arms() -> dict[str, Arm]:
@@ -107,11 +116,12 @@ def _arms() -> dict[str, Arm]:
         **changes,
     ) -> None:
         changed = replace(arms[base].experiment, name=name, description=description, **changes)
-        arms[name] = Arm(changed, base, group, songs)
+        arms[name] = Arm(changed, base, group, songs, _SEEDS.get(name, 1))
 
     group = "the report"
     first = "Experiment 1 as reported, on forty songs"
-    arms["baseline"] = Arm(replace(_REPORT, name="baseline", description=first), group=group)
+    baseline = replace(_REPORT, name="baseline", description=first)
+    arms["baseline"] = Arm(baseline, group=group, seeds=_SEEDS["baseline"])
 
     group = "tried in the report"
     arm("epochs-20", "twice the epochs", epochs=20)
@@ -234,37 +244,66 @@ def get_arm(name: str) -> Arm:
     Dev, scored on Test.
     """
     if name in EXPERIMENTS:
-        return Arm(EXPERIMENTS[name], group="seeds", songs=_dev_and_test)
+        return Arm(EXPERIMENTS[name], group="seeds", songs=_dev_and_test, seeds=_SEEDS[name])
     if name not in ARMS:
         raise ParameterError(f"arm {name!r}: unknown; sepkit ablate --list names them")
     return ARMS[name]
 
 
-def run(arms: Sequence[Arm], *, seed: int = 0, output: str | Path = "book/results") -> list[Path]:
-    """Train and score the arms that have no result yet.
+def seeds(arm: Arm) -> range:
+    """Return the seeds from which the study trains an arm.
+
+    Not seed 0 of an experiment, from which ``sepkit train`` makes the library's own weights.
+    """
+    return range(int(arm.experiment.name in EXPERIMENTS), arm.seeds)
+
+
+def run(
+    trainings: Sequence[tuple[Arm, int]],
+    *,
+    output: str | Path = "book/results",
+    n_jobs: int = 1,
+) -> list[Path]:
+    """Train and score what has no result yet.
 
     Parameters
     ----------
-    arms : sequence of Arm
-        Of `get_arm`.
-    seed : int
-        Seed of the initial weights and of the batches.
+    trainings : sequence of (Arm, int)
+        Arms, of `get_arm`, and seeds of the initial weights and of the batches.
     output : str or Path
         Folder of the results.
+    n_jobs : int
+        Trainings at once, each with its share of the processor's cores.
 
     Returns
     -------
     list of Path
         ``NAME-SEED.json`` for each: a card with scores.
     """
-    paths = [Path(output) / f"{arm.experiment.name}-{seed}.json" for arm in arms]
-    missing = [(arm, path) for arm, path in zip(arms, paths, strict=True) if not path.exists()]
-    with make_folders({path.parent for _, path in missing}):
-        for _, path in missing:
+    if n_jobs < 1:
+        raise ParameterError(f"--jobs {n_jobs}: give one training or more at once")
+    paths = [Path(output) / f"{arm.experiment.name}-{seed}.json" for arm, seed in trainings]
+    missing = [(*t, path) for t, path in zip(trainings, paths, strict=True) if not path.exists()]
+    with make_folders({path.parent for _, _, path in missing}):
+        for _, _, path in missing:
             check_writable(path)
-        for arm, path in missing:
-            _run(arm, seed, path)
+        if n_jobs == 1 or len(missing) < 2:
+            for training in missing:
+                _run(*training)
+        else:
+            joblib = import_optional("joblib", "evaluation")
+            threads = max(1, (os.cpu_count() or 1) // n_jobs)
+            with joblib.parallel_config("loky", inner_max_num_threads=threads):
+                joblib.Parallel(n_jobs)(
+                    joblib.delayed(_run_with_threads)(threads, *training) for training in missing
+                )
     return paths
+
+
+def _run_with_threads(threads: int, arm: Arm, seed: int, path: Path) -> None:
+    # TensorFlow, which this process has yet to import, reads it then.
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
+    _run(arm, seed, path)
 
 
 def _run(arm: Arm, seed: int, path: Path) -> None:

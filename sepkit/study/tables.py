@@ -11,7 +11,8 @@ import numpy as np
 from sepkit.errors import import_optional
 from sepkit.metrics import METRICS
 from sepkit.study.arms import ARMS, get_arm
-from sepkit.study.results import Effect, differences, read_results
+from sepkit.study.results import read_results
+from sepkit.study.statistics import Effect, Estimate, effects, mean_scores, verdicts
 from sepkit.tracks import SOURCES
 
 
@@ -53,41 +54,64 @@ def scores_table(
     return markdown(["dB", "", *SOURCES], lines, align="ll" + "r" * len(SOURCES))
 
 
-def effects_table(compared: Sequence[Effect]) -> str:
-    """Format effects, means over sources and songs [dB] ± standard error, and their commands."""
-    headings = ["what is changed", "against", *METRICS, "`sepkit ablate`"]
+def with_interval(estimate: Estimate, index: int | tuple[int, ...], verdict: str = "open") -> str:
+    """Format one mean of an estimate, its 95 % interval and, but for "open", a verdict on it."""
+    low, high = (end[index] for end in estimate.interval())
+    text = f"{signed(estimate.mean[index])} [{signed(low)}, {signed(high)}]"
+    return text if verdict == "open" else f"{text} {verdict}"
+
+
+def effects_table(compared: Sequence[Effect], judged: Mapping[str, Sequence[str]]) -> str:
+    """Format effects: means over sources and songs [dB], 95 % intervals, verdicts, seeds.
+
+    `judged` holds the verdicts on SDR, SIR and SAR by arm
+    (`sepkit.study.statistics.verdicts` of the family that they belong to).
+    """
+    headings = ["what is changed", "against", *METRICS, "seeds", "`sepkit ablate`"]
     rows = [
-        [ARMS[e.arm].experiment.description, e.base, *_gains(e), f"`{e.arm}`"] for e in compared
-    ]
-    return markdown(headings, rows, align="llrrrl")
+        [ARMS[e.arm].experiment.description, e.base, *_gains(e, judged[e.arm]),
+         " and ".join(map(str, e.seeds)), f"`{e.arm}`"]
+        for e in compared
+    ]  # fmt: skip
+    return markdown(headings, rows, align="llrrrll")
 
 
-def _gains(effect: Effect) -> list[str]:
-    pairs = zip(effect.mean, effect.error, strict=True)
-    return [f"{signed(mean)} ± {error:.2f}" for mean, error in pairs]
+def _gains(effect: Effect, verdicts: Sequence[str]) -> list[str]:
+    return [with_interval(effect.total, i, verdict) for i, verdict in enumerate(verdicts)]
+
+
+def by_source_table(effect: Effect) -> str:
+    """Format the gains of an effect by source, and their mean, with 95 % intervals [dB]."""
+    rows = []
+    for i, metric in enumerate(METRICS):
+        cells = [with_interval(effect.by_source, (i, j)) for j in range(len(SOURCES))]
+        rows.append([metric, *cells, with_interval(effect.total, i)])
+    return markdown(["gain [dB]", *SOURCES, "mean"], rows, align="lrrrrr")
 
 
 def arms_table(folder: str | Path | None = None, *, mode: str = "song") -> str:
-    """Format the results of arms: means over sources and songs [dB], and differences from the base.
+    """Format the results of arms: scores, and gains over the base with verdicts [dB].
 
-    Without a folder, the results that come with the library are shown; they also serve as bases
-    for arms of another folder whose base is not in it. Differences have standard errors over songs.
+    Scores are means over seeds, sources and songs; gains have 95 % intervals over songs and seeds.
+    Without a folder, the results that come with the library are shown; they also serve as bases for
+    the arms of another folder. Verdicts are corrected for all arms that the table shows.
     """
     results = read_results(folder)
-    bases = read_results() | results
+    compared = effects(folder, mode=mode)
+    judged = verdicts(compared)
     rows = []
-    for (name, seed), result in results.items():
+    for name in dict.fromkeys(name for name, _ in results):
         arm = get_arm(name)
-        means = [np.mean(result["scores"][mode]["report"]["mean"][m]) for m in METRICS]
-        row = [arm.group, name, arm.experiment.description, str(seed)]
+        cards = [card for (other, _), card in results.items() if other == name]
+        means = np.mean(list(mean_scores(cards, mode).values()), axis=(0, 2))
+        row = [arm.group, name, arm.experiment.description, str(len(cards))]
         row += [f"{value:.2f}" for value in means]
-        if (arm.base, seed) in bases:
-            gain = differences(result, bases[arm.base, seed], mode)
-            row += [arm.base, *_gains(Effect(name, arm.base, seed, gain))]
+        if name in compared:
+            row += [arm.base, *_gains(compared[name], judged[name])]
         else:
             row += [""] * 4
         rows.append(row)
-    headings = ["group", "arm", "what is changed", "seed", *METRICS, "against", *METRICS]
+    headings = ["group", "arm", "what is changed", "seeds", *METRICS, "against", *METRICS]
     return markdown(headings, rows, align="lllrrrrlrrr")
 
 
