@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sepkit import metrics, weights
-from sepkit.study import arms, cards, evaluation, results, tables
+from sepkit.study import arms, cards, evaluation, experiments, results, statistics, tables
 
 ROOT = Path(__file__).parents[1]
 SITE = Path(os.environ.get("SEPKIT_SITE", ROOT / "_build" / "html"))
@@ -63,9 +63,14 @@ def scores(number: int, mode: str, measure: str = "report") -> dict:
     return weights.read_card(f"experiment{number}")["scores"][mode][measure]
 
 
+def floor(name: str) -> dict:
+    return results.read_analysis("floors")[name]["report"]
+
+
 def effects(*groups: str) -> Table:
-    found = results.effects().values()
-    return cells(tables.effects_table([e for e in found if arms.ARMS[e.arm].group in groups]))
+    found = statistics.effects()
+    chosen = [e for e in found.values() if arms.ARMS[e.arm].group in groups]
+    return cells(tables.effects_table(chosen, statistics.verdicts(found)))
 
 
 def experiment1() -> list[Table]:
@@ -79,12 +84,21 @@ def experiment1() -> list[Table]:
         "the report's procedure, museval": scores(1, "report", "bsseval"),
         "whole song, museval": scores(1, "song", "bsseval"),
     }
-    return [cells(tables.scores_table(rows)) for rows in (reported | here, by_museval)]
+    floors = {
+        "the mixture": floor("the mixture"),
+        "equalizer, the report's segments": floor("equalizer, segments"),
+        "equalizer, whole song": floor("equalizer"),
+    }
+    return [cells(tables.scores_table(rows)) for rows in (floors | reported | here, by_museval)]
 
 
 def experiment2() -> list[Table]:
     published = cards.published_scores()
-    rows = {published["paper"]["label"]: published["paper"]}
+    rows = {
+        "equalizer, the report's segments": floor("equalizer, segments"),
+        "equalizer, whole song": floor("equalizer"),
+        published["paper"]["label"]: published["paper"],
+    }
     for number in (1, 2):
         reported = published[f"report_experiment{number}"]
         rows[reported["label"]] = reported
@@ -116,6 +130,8 @@ def causes() -> list[Table]:
                 "the published code",
                 "optimiser",
                 "loss",
+                "parts of mixing anew",
+                "architecture or music",
             )
         ),
         effects("data", "Experiment 3"),
@@ -124,7 +140,8 @@ def causes() -> list[Table]:
 
 def experiment3() -> list[Table]:
     labels = {"report": "the report's procedure", "song": "whole song"}
-    ours = {
+    ours = {"the mixture": floor("the mixture"), "equalizer, whole song": floor("equalizer")}
+    ours |= {
         f"Experiment {number}, {label}": scores(number, mode)
         for number in (1, 2, 3)
         for mode, label in labels.items()
@@ -135,9 +152,14 @@ def experiment3() -> list[Table]:
     }
     shown = [cells(tables.scores_table(rows)) for rows in (ours, by_museval)]
     taken = ("adam", "base3", "remix", "remix-tilt", "remix-speeds", "relative")
-    found = results.effects()
+    found = statistics.effects()
+    judged = statistics.verdicts(found)
     for names in ((*taken, "experiment3-chosen"), ("effects", "band", "speeds-alone", "balanced")):
-        shown.append(cells(tables.effects_table([found[name] for name in names if name in found])))
+        shown.append(cells(tables.effects_table([found[name] for name in names], judged)))
+    runs = results.read_results()
+    scatter = statistics.seed_scatter(runs, experiments.EXPERIMENTS)
+    gain = statistics.compare(runs, "experiment3", "experiment1", scatter)
+    shown.append(cells(tables.by_source_table(gain)))
     return shown
 
 

@@ -13,6 +13,7 @@ from ipywidgets import IntSlider
 from sepkit import stft
 from sepkit.metrics import METRICS
 from sepkit.notebook import plotting
+from sepkit.study import statistics
 from sepkit.tracks import RATE, SOURCES
 
 
@@ -183,20 +184,35 @@ def test_a_widget_shows_its_fallback_beside_itself():
     assert view["model_id"] == slider.model_id
 
 
-def test_gains_are_drawn_with_the_mean_of_the_songs_and_its_standard_error():
-    changes = {"first": np.zeros((4, 3, 4)), "second": np.zeros((4, 3, 4))}
+def test_a_forest_has_songs_the_mean_its_interval_and_a_mark_for_the_verdict():
+    gains = {"first": np.zeros((4, 3, 4)), "second": np.zeros((4, 3, 4))}
     # Songs gain 1, 2, 3, 4 dB in SIR, whatever the source.
-    changes["second"][:, 1] = np.arange(1, 5)[:, np.newaxis] + np.array([-1, 1, -2, 2])
-    figure = plotting.gains(changes)
+    gains["second"][:, 1] = np.arange(1, 5)[:, np.newaxis] + np.array([-1, 1, -2, 2])
+    gains["first"][0] = 0.1
+    scatter = statistics.SeedScatter(np.full((3, 5), 0.01), 4)
+    changes = {
+        name: statistics.Effect(name, "base", (3, 5), gain, scatter) for name, gain in gains.items()
+    }
+    judged = {"first": ("none", "none", "none"), "second": ("open", "effect", "likely")}
+    figure = plotting.forest(changes, judged)
     sdr, sir, _ = figure.axes
     assert [label.get_text() for label in sdr.get_yticklabels()] == ["first", "second"]
-    drawn = [line for line in sir.lines if list(line.get_ydata()) == [1.0] * 4]
-    np.testing.assert_allclose(drawn[0].get_xdata(), [1, 2, 3, 4])
-    (start, stop), = [
-        (path.vertices[0, 0], path.vertices[1, 0])
-        for collection in sir.collections
-        for path in collection.get_paths()
-        if path.vertices[0, 1] == 1
-    ]  # fmt: skip
-    error = np.std([1, 2, 3, 4], ddof=1) / 2
-    np.testing.assert_allclose([start, stop], [2.5 - error, 2.5 + error])
+    lines = [line for line in sir.lines if set(line.get_ydata()) == {1.0}]
+    songs, interval, mean = lines
+    np.testing.assert_allclose(songs.get_xdata(), [1, 2, 3, 4])
+    np.testing.assert_allclose(interval.get_xdata(), changes["second"].total.interval()[:, 1])
+    np.testing.assert_allclose(mean.get_xdata(), 2.5)
+    marks = {
+        (metric, label): next(
+            line
+            for line in ax.lines
+            if list(line.get_ydata()) == [row] and len(line.get_xdata()) == 1
+        )
+        for metric, ax in zip(("SDR", "SIR", "SAR"), figure.axes, strict=True)
+        for row, label in enumerate(gains)
+    }
+    assert marks["SIR", "second"].get_fillstyle() == "full"
+    assert marks["SIR", "second"].get_markerfacecolor() != "white"
+    assert marks["SAR", "second"].get_fillstyle() == "left"
+    assert marks["SDR", "second"].get_markerfacecolor() == "white"
+    assert marks["SDR", "first"].get_marker() == "s"

@@ -17,7 +17,7 @@ from sepkit.errors import import_optional
 from sepkit.files import check_writable, make_folders, write_json
 from sepkit.metrics import METRICS
 from sepkit.stft import CONTEXT
-from sepkit.study import cards, evaluation, oracles
+from sepkit.study import artifacts, cards, evaluation, oracles
 from sepkit.study.arms import reported_samples
 from sepkit.study.evaluation import Evaluation
 from sepkit.tracks import Track
@@ -196,11 +196,23 @@ def _known_songs_scores() -> dict[str, Any]:
     return {"song": evaluation.evaluate("experiment3", songs, measures=("report",)).as_dict()}
 
 
-def column_distances(published: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], float]:
+def run_artifacts(*, output: str | Path = "book/results") -> Path:
+    """Score the steps of `sepkit.study.artifacts` on the Test songs, unless there is a result."""
+    return _once(Path(output) / "artifacts.json", "experiments 1 and 3", _artifacts_scores)
+
+
+def _artifacts_scores() -> dict[str, Any]:
+    scored = artifacts.score_steps(datasets.dsd100("test"))
+    return {name: e.as_dict() for name, e in scored.items()}
+
+
+def column_distances(
+    published: Mapping[str, Mapping[str, Any]],
+) -> dict[tuple[str, str], np.ndarray]:
     """Compare the paper's table with the campaign's, for both splits and both orders of columns.
 
-    Root mean square difference between the means, over metrics and sources [dB], by columns ("as
-    printed", "exchanged") and split ("dev", "test").
+    Root mean square differences between the means [dB] of SDR, SIR, SAR and of all three, (4,), by
+    columns ("as printed", "exchanged") and split ("dev", "test").
     """
     orders = {"as printed": [0, 1, 2, 3], "exchanged": [0, 1, 3, 2]}
     paper = np.array([published["paper"]["mean"][m] for m in METRICS])
@@ -208,13 +220,15 @@ def column_distances(published: Mapping[str, Mapping[str, Any]]) -> dict[tuple[s
     for name, order in orders.items():
         for split in ("dev", "test"):
             campaign = np.array([published[f"campaign_{split}"]["mean"][m] for m in METRICS])
-            distances[name, split] = float(np.sqrt(np.mean((paper[:, order] - campaign) ** 2)))
+            squares = np.mean((paper[:, order] - campaign) ** 2, axis=1)
+            distances[name, split] = np.sqrt(np.append(squares, squares.mean()))
     return distances
 
 
 ANALYSES = {
     "resyntheses": ("Experiment 1 by other resyntheses", run_resyntheses),
     "comparison": ("Experiment 1 by other measures, on Dev and Test", run_comparison),
+    "artifacts": ("Experiments 1 and 3: artifacts, step by step", run_artifacts),
     "known-songs": ("Experiment 3 on songs it was trained on", run_known_songs),
 }
 """Analyses, which train nothing: description and function by name."""

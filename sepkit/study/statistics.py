@@ -17,12 +17,15 @@ from sepkit.errors import import_optional
 from sepkit.metrics import METRICS
 from sepkit.study.arms import ARMS
 from sepkit.study.cards import score_arrays
+from sepkit.study.experiments import EXPERIMENTS
 from sepkit.study.results import read_results
 
 SIGNIFICANT = 0.05
 """Level of significance, after correction."""
 NEGLIGIBLE = 0.3
 """Differences within this are called none [dB]."""
+REPRODUCED = 1.0
+"""Largest difference from a figure of the report that is called agreement [dB]."""
 
 Results = Mapping[tuple[str, int], Mapping[str, Any]]
 """Cards by arm and seed, as `sepkit.study.results.read_results` returns them."""
@@ -112,6 +115,13 @@ class Effect:
             over_songs**2 / (len(gain) - 1) + over_seeds**2 / max(self.scatter.freedom, 1)
         )
         return Estimate(gain.mean(axis=0), np.sqrt(total), freedom)
+
+
+def over_songs(values: np.ndarray) -> Estimate:
+    """Estimate the means of values by song (n_songs, ...)."""
+    n_songs = len(values)
+    error = values.std(axis=0, ddof=1) / np.sqrt(n_songs)
+    return Estimate(values.mean(axis=0), error, np.full(error.shape, n_songs - 1))
 
 
 def mean_scores(cards: Sequence[Mapping[str, Any]], mode: str) -> dict[str, np.ndarray]:
@@ -219,6 +229,65 @@ def verdicts(compared: Mapping[str, Effect]) -> dict[str, tuple[str, ...]]:
     none = np.array([np.abs(total.interval()).max(axis=0) <= NEGLIGIBLE for total in totals])
     words = np.select([holm, likely, none], ["effect", "likely", "none"], "open")
     return {name: tuple(map(str, row)) for name, row in zip(compared, words, strict=True)}
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Our scores of an experiment beside those that the report gives.
+
+    Parameters
+    ----------
+    difference, z : ndarray of shape (3, 4)
+        Ours minus the report's, in SDR, SIR, SAR by source [dB]; the same over its standard error.
+    words : list of tuple of str
+        By metric and source: "agrees", "differs" or "open".
+    """
+
+    difference: np.ndarray
+    z: np.ndarray
+    words: list[tuple[str, ...]]
+
+
+def reproductions(results: Results, published: Mapping[str, Any]) -> dict[str, Reproduction]:
+    """Judge whether Experiments 1 and 2 reproduce the report's figures.
+
+    Parameters
+    ----------
+    results : mapping
+        Of `sepkit.study.results.read_results`.
+    published : mapping
+        Of `sepkit.study.cards.published_scores`.
+
+    Returns
+    -------
+    dict of str to Reproduction
+        By experiment. The report gives means and deviations over fifty songs, and no scores by
+        song: the two sets of songs are taken for independent, though they have the same names.
+    """
+    multitest = import_optional("statsmodels.stats.multitest", "evaluation")
+    scatter = seed_scatter(results, EXPERIMENTS, mode="report")
+    differences, z = {}, {}
+    for name in ("experiment1", "experiment2"):
+        cards, theirs = _trainings(results, name), published[f"report_{name}"]
+        ours = np.array(list(mean_scores(cards, "report").values()))
+        mean, deviation = (
+            np.array([theirs[part][metric] for metric in METRICS]) for part in ("mean", "deviation")
+        )
+        error = np.sqrt(
+            (ours.var(axis=0, ddof=1) + deviation**2) / len(ours)
+            + scatter.variance[:, :-1] / len(cards)
+        )
+        differences[name] = ours.mean(axis=0) - mean
+        z[name] = differences[name] / error
+    p = 2 * scipy.stats.norm.sf(np.abs(np.concatenate([*z.values()])))
+    differ = multitest.multipletests(p.ravel(), SIGNIFICANT, "holm")[0].reshape(len(z), 3, 4)
+    judged = {}
+    for name, significant in zip(z, differ, strict=True):
+        close = np.abs(differences[name]) <= REPRODUCED
+        words = np.select([significant, close], ["differs", "agrees"], "open")
+        rows = [tuple(map(str, row)) for row in words]
+        judged[name] = Reproduction(differences[name], z[name], rows)
+    return judged
 
 
 def mixed_model_p(results: Results, metric: str, *, mode: str = "song") -> dict[str, float]:

@@ -31,8 +31,10 @@ def signed(value: float, digits: int = 2) -> str:
     return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def with_deviation(mean: float, deviation: float, digits: int = 1) -> str:
-    """Format a mean and its deviation: "−0.3 ± 1.2"."""
+def with_deviation(mean: float | None, deviation: float | None, digits: int = 1) -> str:
+    """Format a mean and its deviation: "−0.3 ± 1.2"; a dash for what is not defined."""
+    if mean is None or deviation is None:
+        return "–"
     text = f"{mean:.{digits}f} ± {deviation:.{digits}f}"
     return text.replace("-", "\N{MINUS SIGN}")
 
