@@ -90,6 +90,10 @@ def _add_train(commands: Any) -> None:
         help="the songs; dev+others adds MUSDB18's that are not in DSD100 (default: dev)",
     )  # fmt: skip
     command.add_argument("--root", type=Path, metavar="DIR", help="folder of the whole data set")
+    command.add_argument(
+        "--epochs", type=int, metavar="N",
+        help="epochs on each block of songs, or of random remixes (default: the experiment's)",
+    )  # fmt: skip
     command.add_argument("--seed", type=int, default=0, help="seed (default: 0)")
     command.add_argument(
         "-o", "--output", type=Path, default=Path("."), metavar="DIR",
@@ -104,6 +108,8 @@ def _add_train(commands: Any) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     experiment = experiments.get_experiment(options.experiment)
+    if options.epochs is not None:
+        experiment = experiments.with_epochs(experiment, options.epochs)
     tracks = load_tracks(options.dataset, split=options.split, root=options.root)
     path = experiments.train(
         experiment,
