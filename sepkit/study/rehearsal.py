@@ -22,7 +22,7 @@ def write_songs(
     *,
     n_dev: int = 15,
     n_test: int = 4,
-    seconds: tuple[float, float] = (60.0, 240.0),
+    seconds: tuple[float, float] = (60.0, 120.0),
     seed: int = 0,
 ) -> None:
     """Write songs of `sepkit.study.band` where DSD100 has its own, as 16-bit stereo at 44,100 Hz.
