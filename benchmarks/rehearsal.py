@@ -1,4 +1,4 @@
-"""`make rehearsal`: the commands for the whole of DSD100, as the book prints them, on computed songs.
+"""`make rehearsal`: the book's commands for the whole of DSD100, on computed songs.
 
 Each command runs in a process of its own; what it needs and what it prints are stored.
 """
@@ -46,7 +46,8 @@ def _memory(pid: int) -> int:
     except OSError:  # it has ended
         return 0
     own = re.search(r"RssAnon:\s+(\d+) kB", status)
-    return (1024 * int(own[1]) if own else 0) + sum(_memory(int(child)) for child in children.split())
+    of_children = sum(_memory(int(child)) for child in children.split())
+    return of_children + (1024 * int(own[1]) if own else 0)
 
 
 def _sizes(folder: Path) -> dict[str, int]:
