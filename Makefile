@@ -25,7 +25,7 @@ CORE := errors files decoding encoding audio tracks datasets stft weights networ
 	batches training separation bsseval metrics cli
 
 .PHONY: test trust mutants coverage measures book book-alone site lint linkcheck test-lowest notebooks lowest \
-	bench bench-peers constraints clean ffmpeg weights
+	bench rehearsal bench-peers constraints clean ffmpeg weights
 
 # Two processes, each of which computes in one thread: what is tested is short, and compiling is not.
 # The browser plays by itself: beside other work its clock would run away from what a test expects.
@@ -104,6 +104,10 @@ measures: .venv/installed
 # Speed, side by side; on a machine that does nothing else. 1 where a ratio fell.
 bench: weights .venv/installed ffmpeg
 	$(BIN)/python -m benchmarks
+
+# The commands of the page on whole data sets, on computed songs; on a machine that does nothing else.
+rehearsal: .venv/installed
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m benchmarks.rehearsal
 
 # Once, before `make bench`, for its rows on Open-Unmix and Demucs: 3 GB in .venv-peers.
 bench-peers: .venv/installed

@@ -67,7 +67,7 @@ def scores(
     if not sounding.all():
         references, estimates = references[sounding], estimates[sounding]
     estimated = scored[sounding]
-    n_sources, n_samples, n_channels = references.shape
+    n_sources, n_samples, _ = references.shape
     pairs = list(_windows(references, estimates, window, hop))
     result = np.full((4, len(scored), len(pairs)), np.nan)
     complete = [
@@ -76,7 +76,7 @@ def scores(
     if not complete or not scored.any():
         return result
 
-    filters = _filters(_channels(references), _channels(estimates), n_channels, n_taps)
+    filters = _filters(references, estimates, n_taps)
     length = min(window, n_samples) + n_taps - 1
     n_fft = scipy.fft.next_fast_len(length, real=True)
     # Frequency first: (n_bins, channels of all sources, twice those of all estimates).
@@ -97,6 +97,7 @@ def scores(
     for first in range(0, len(complete), _TOGETHER):
         group = complete[first : first + _TOGETHER]
         sounds = np.stack([np.concatenate([*map(_channels, pairs[i])]) for i in group])
+        sounds = sounds.astype(np.float64, copy=False)
         spectra = scipy.fft.rfft(sounds, n_fft, axis=-1, workers=-1)
         spectra = np.ascontiguousarray(np.moveaxis(spectra, -1, 0))
         true, estimate = np.split(spectra, 2, axis=-1)
@@ -122,8 +123,8 @@ def silent(sources: np.ndarray) -> np.ndarray:
 
 
 def _check(references: np.ndarray, estimates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    references = np.asarray(references, np.float64)
-    estimates = np.asarray(estimates, np.float64)
+    # Not as float64, which only what is computed at a time needs: songs are long.
+    references, estimates = np.asarray(references), np.asarray(estimates)
     if references.ndim != 3 or references.shape != estimates.shape or not references.size:
         raise ParameterError(
             f"scores of shapes {references.shape} and {estimates.shape}: "
@@ -153,16 +154,15 @@ def _decibel(part: np.ndarray, rest: np.ndarray) -> np.ndarray:
         return np.where(rest == 0, np.inf, 10 * np.log10(part / np.where(rest == 0, 1, rest)))
 
 
-def _filters(
-    references: np.ndarray, estimates: np.ndarray, n_channels: int, n_taps: int
-) -> np.ndarray:
-    """Fit filters from the true channels to the estimated ones, both (n, n_samples).
+def _filters(references: np.ndarray, estimates: np.ndarray, n_taps: int) -> np.ndarray:
+    """Fit filters from true to estimated sources, both (n_sources, n_samples, n_channels).
 
-    Returns an array (n, n_taps, 2 * n): from each true channel to each estimate, first with all
-    sources, then with the estimate's own source alone.
+    Returns an array (n, n_taps, 2 * n), where n counts the channels of all sources: from each true
+    channel to each estimate, first with all sources, then with the estimate's own source alone.
     """
-    n = len(references)
-    correlations = _correlations(references, np.concatenate([references, estimates]), n_taps)
+    n_sources, _, n_channels = references.shape
+    n = n_sources * n_channels
+    correlations = _correlations(references, estimates, n_taps)
     products = np.moveaxis(correlations[:, n:], 1, 2).reshape(n * n_taps, n)
     gram = _gram(correlations[:, :n])
     both = np.zeros((n * n_taps, 2 * n))
@@ -175,27 +175,33 @@ def _filters(
     return both.reshape(n, n_taps, 2 * n)
 
 
-def _correlations(references: np.ndarray, sounds: np.ndarray, n_taps: int) -> np.ndarray:
-    """Sum ``references[i, t - lag] * sounds[j, t]`` over t: array (i, j, lag)."""
+def _correlations(references: np.ndarray, estimates: np.ndarray, n_taps: int) -> np.ndarray:
+    """Sum ``references[i, t - lag] * sounds[j, t]`` over t: array (i, j, lag).
+
+    i counts the channels of all references, j those and then the channels of all estimates.
+    """
+    n_samples = references.shape[1]
+    n = len(references) * references.shape[2]
     reach = n_taps - 1
     step = _FFT - reach
-    n_blocks = -(-references.shape[1] // step)
-    padding = (reach, n_blocks * step - references.shape[1])
-    references, sounds = (np.pad(x, [(0, 0), padding]) for x in (references, sounds))
-    total = np.zeros((_FFT // 2 + 1, len(references), len(sounds)), np.complex128)
+    n_blocks = -(-n_samples // step)
+    total = np.zeros((_FFT // 2 + 1, n, 2 * n), np.complex128)
     for first in range(0, n_blocks, _TOGETHER):
         blocks = range(first, min(first + _TOGETHER, n_blocks))
 
-        def spectra(channels: np.ndarray, begin: int, blocks: range = blocks) -> np.ndarray:
-            parts = np.zeros((len(blocks), len(channels), _FFT))
+        def spectra(sounds: list[np.ndarray], begin: int, blocks: range = blocks) -> np.ndarray:
+            parts = np.zeros((len(blocks), len(sounds) * n, _FFT))
             for part, block in zip(parts, blocks, strict=True):
-                start = block * step
-                part[:, begin:] = channels[:, start + begin : start + _FFT]
+                origin = block * step - reach  # of the block, in samples of the song
+                start, stop = max(0, origin + begin), min(origin + _FFT, n_samples)
+                inside = [_channels(sound[:, start:stop]) for sound in sounds]
+                part[:, start - origin : stop - origin] = np.concatenate(inside)
             return scipy.fft.rfft(parts, axis=-1, workers=-1, overwrite_x=True)
 
         # References start earlier, so that every lag of a sample lies within its block.
-        left = np.ascontiguousarray(np.transpose(spectra(references, 0), (2, 1, 0)))
-        right = np.ascontiguousarray(np.transpose(spectra(sounds, reach), (2, 0, 1)))
+        left = np.ascontiguousarray(np.transpose(spectra([references], 0), (2, 1, 0)))
+        right = spectra([references, estimates], reach)
+        right = np.ascontiguousarray(np.transpose(right, (2, 0, 1)))
         total += np.conj(left) @ right
     return np.moveaxis(scipy.fft.irfft(total, _FFT, axis=0)[:n_taps], 0, 2)
 

@@ -1,5 +1,7 @@
 """Our BSS Eval 4 against museval's."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,20 @@ def test_a_window_in_which_a_source_is_silent_has_no_score():
     ours = bsseval.scores(references, estimates, n_taps=50, **options)
     assert np.isnan(ours).all(axis=(0, 1)).tolist() == [False, True, True]
     np.testing.assert_allclose(ours, np.stack(theirs), atol=1e-6)
+
+
+def test_memory_does_not_grow_with_the_song():
+    peaks = []
+    rng = np.random.default_rng(0)
+    for n_samples in (400_000, 1_600_000):
+        sounds = rng.standard_normal((2, n_samples, 1), np.float32)
+        tracemalloc.start()
+        bsseval.scores(sounds, sounds[::-1], window=20_000, n_taps=16)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # A copy of the longer song alone has 13 MB.
+    # Both fill the eight windows that are computed at a time; float64 copies would have 51 MB.
+    assert peaks[1] < peaks[0] + 8e6, peaks
 
 
 OPTIONS = {"window": 2000, "hop": 2000}

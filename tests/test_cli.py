@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from sepkit import audio, cli, files, weights
 from sepkit.cli import stems
 from sepkit.errors import DatasetError
 from sepkit.io import decoding
-from sepkit.study import evaluation, experiments, results
+from sepkit.study import commands, evaluation, experiments, results
 from sepkit.study.experiments import Experiment
 from sepkit.tracks import SOURCES
 
@@ -995,6 +996,7 @@ def test_train_writes_weights_and_card_that_the_other_commands_take(
         (["--experiment", "experiment1", "--dataset", "songs"], ["songs/a", "no drums"]),
         (["--experiment", "experiment1", "--dataset", "musdb18"], ["'dev'", "train"]),
         (["--experiment", "experiment1", "--seed", "x"], ["--seed", "x"]),
+        (["--experiment", "experiment3", "--epochs", "0"], ["0 epochs"]),
     ],
 )
 def test_train_refuses_options_by_name_and_leaves_nothing(
@@ -1004,6 +1006,23 @@ def test_train_refuses_options_by_name_and_leaves_nothing(
     before = names(tmp_path)
     assert_refused(run("train", *options, "-o", "new/made"), *needed)
     assert names(tmp_path) == before
+
+
+def test_train_takes_another_number_of_epochs(run, monkeypatch):
+    trained = []
+    monkeypatch.setattr(commands, "load_tracks", lambda *_, **__: [])
+    monkeypatch.setattr(experiments, "train", lambda chosen, *_, **__: trained.append(chosen))
+    for name in ("experiment1", "experiment3"):
+        assert run("train", "--experiment", name, "--epochs", 2)[0] == 0
+        assert run("train", "--experiment", name)[0] == 0
+    first, whole_first, third, whole_third = trained
+    assert (first.epochs, third.remix.epochs) == (2, 2)
+    assert [whole_first, whole_third] == [
+        experiments.EXPERIMENTS["experiment1"],
+        experiments.EXPERIMENTS["experiment3"],
+    ]
+    assert replace(first, epochs=whole_first.epochs) == whole_first
+    assert replace(third, remix=whole_third.remix) == whole_third
 
 
 def test_train_into_a_file_and_on_broken_songs_leaves_nothing(run, tmp_path, stems_folder, song):

@@ -165,6 +165,37 @@ def test_songs_that_only_one_side_has_are_left_out():
     )
 
 
+def reported(mean, deviation):
+    """Figures of the report: the same mean and deviation for all."""
+    return {
+        f"report_experiment{n}": {
+            part: {m: [value] * 4 for m in METRICS}
+            for part, value in (("mean", mean), ("deviation", deviation))
+        }
+        for n in (1, 2)
+    }
+
+
+def test_a_figure_of_the_report_agrees_if_it_is_near_and_differs_if_significantly_far():
+    songs = np.linspace(-4, 4, 50)[:, None, None] + np.zeros((50, 3, 4))  # deviation 2.4
+    words = {}
+    for gap in (0.0, 0.9, 1.1, 3.0):
+        run = songs.copy()
+        run[:, 1, 2] += gap
+        found = results_of(experiment1=[run], experiment2=[songs])
+        made = statistics.reproductions(found, reported(0.0, 2.4))
+        assert made["experiment1"].difference[1, 2] == pytest.approx(gap)
+        error = np.sqrt(songs[:, 0, 0].var(ddof=1) / 50 + 2.4**2 / 50)
+        assert made["experiment1"].z[1, 2] == pytest.approx(gap / error)
+        words[gap] = made["experiment1"].words[1][2]
+        others = {word for row in made["experiment2"].words for word in row}
+        assert others == {"agrees"}
+    assert words == {0.0: "agrees", 0.9: "agrees", 1.1: "open", 3.0: "differs"}
+    assert set(statistics.reproductions(results_of(experiment2=[songs]), reported(0, 1))) == {
+        "experiment2"
+    }
+
+
 def test_a_mixed_model_finds_what_the_closed_form_finds():
     """Where all arms scatter alike, pooling is right, and both tell the same arms."""
     pytest.importorskip("statsmodels")

@@ -91,13 +91,10 @@ def _add_train(commands: Any) -> None:
     )  # fmt: skip
     command.add_argument("--root", type=Path, metavar="DIR", help="folder of the whole data set")
     command.add_argument(
-        "--seed", type=int, metavar="N",
-        help="seed (default: 0; for the whole study, all those that it takes)",
+        "--epochs", type=int, metavar="N",
+        help="epochs on each block of songs, or of random remixes (default: the experiment's)",
     )  # fmt: skip
-    command.add_argument(
-        "-j", "--jobs", type=int, default=1, metavar="N",
-        help="trainings at once, which share the cores (default: 1)",
-    )  # fmt: skip
+    command.add_argument("--seed", type=int, default=0, help="seed (default: 0)")
     command.add_argument(
         "-o", "--output", type=Path, default=Path("."), metavar="DIR",
         help="folder for weights and card (default: this one)",
@@ -111,6 +108,8 @@ def _add_train(commands: Any) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     experiment = experiments.get_experiment(options.experiment)
+    if options.epochs is not None:
+        experiment = experiments.with_epochs(experiment, options.epochs)
     tracks = load_tracks(options.dataset, split=options.split, root=options.root)
     path = experiments.train(
         experiment,

@@ -7,7 +7,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,15 @@ def get_experiment(name: str) -> Experiment:
     if name not in EXPERIMENTS:
         raise ParameterError(f"experiment {name!r}: unknown; use one of {', '.join(EXPERIMENTS)}")
     return EXPERIMENTS[name]
+
+
+def with_epochs(experiment: Experiment, n_epochs: int) -> Experiment:
+    """Return an experiment with another number of epochs, on each block or of remixes."""
+    if n_epochs < 1:
+        raise ParameterError(f"{n_epochs} epochs: give one or more")
+    if experiment.remix is None:
+        return replace(experiment, epochs=n_epochs)
+    return replace(experiment, remix=replace(experiment.remix, epochs=n_epochs))
 
 
 def train(

@@ -261,20 +261,23 @@ def reproductions(results: Results, published: Mapping[str, Any]) -> dict[str, R
     Returns
     -------
     dict of str to Reproduction
-        By experiment. The report gives means and deviations over fifty songs, and no scores by
-        song: the two sets of songs are taken for independent, though they have the same names.
+        By experiment, those that have results. The report gives means and deviations over its fifty
+        songs, and no scores by song: its songs and ours are taken for independent.
     """
     multitest = import_optional("statsmodels.stats.multitest", "evaluation")
     scatter = seed_scatter(results, EXPERIMENTS, mode="report")
     differences, z = {}, {}
     for name in ("experiment1", "experiment2"):
         cards, theirs = _trainings(results, name), published[f"report_{name}"]
+        if not cards:
+            continue
         ours = np.array(list(mean_scores(cards, "report").values()))
         mean, deviation = (
             np.array([theirs[part][metric] for metric in METRICS]) for part in ("mean", "deviation")
         )
         error = np.sqrt(
-            (ours.var(axis=0, ddof=1) + deviation**2) / len(ours)
+            ours.var(axis=0, ddof=1) / len(ours)
+            + deviation**2 / 50
             + scatter.variance[:, :-1] / len(cards)
         )
         differences[name] = ours.mean(axis=0) - mean

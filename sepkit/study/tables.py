@@ -12,7 +12,14 @@ from sepkit.errors import import_optional
 from sepkit.metrics import METRICS
 from sepkit.study.arms import ARMS, get_arm
 from sepkit.study.results import read_results
-from sepkit.study.statistics import Effect, Estimate, effects, mean_scores, verdicts
+from sepkit.study.statistics import (
+    Effect,
+    Estimate,
+    Reproduction,
+    effects,
+    mean_scores,
+    verdicts,
+)
 from sepkit.tracks import SOURCES
 
 
@@ -89,6 +96,20 @@ def by_source_table(effect: Effect) -> str:
         cells = [with_interval(effect.by_source, (i, j)) for j in range(len(SOURCES))]
         rows.append([metric, *cells, with_interval(effect.total, i)])
     return markdown(["gain [dB]", *SOURCES, "mean"], rows, align="lrrrrr")
+
+
+def reproduction_table(reproduced: Mapping[str, Reproduction]) -> str:
+    """Format how experiments compare with the report: ours minus its figures [dB], z, a word."""
+    rows = []
+    for name, made in reproduced.items():
+        for i, metric in enumerate(METRICS):
+            cells = [
+                f"{signed(made.difference[i, j], 1)} ({signed(made.z[i, j], 1)}) {word}"
+                for j, word in enumerate(made.words[i])
+            ]
+            rows.append(["" if i else name.replace("experiment", "Experiment "), metric, *cells])
+    headings = ["ours minus the report's [dB] (z)", "", *SOURCES]
+    return markdown(headings, rows, align="llrrrr")
 
 
 def arms_table(folder: str | Path | None = None, *, mode: str = "song") -> str:
