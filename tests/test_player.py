@@ -420,6 +420,12 @@ def test_no_label_borrows_the_colour_of_a_source_that_it_does_not_name():
     assert not {*colours[1:4]} & {*COLOURS.values()} and len({*colours}) == 6
 
 
+def test_a_stem_alone_in_its_group_has_its_colour_and_a_mixture_that_of_text():
+    html = stem_player({"Mixture": noise(0), "True stems": {"vocals": noise(1)}}, RATE).html
+    colours = re.findall(r'style="--stem-colour: ([^"]+)"', html)
+    assert colours == ["currentColor", COLOURS["vocals"]]
+
+
 def test_stems_have_the_same_colours_whatever_stands_above_them():
     stems = nine_tracks()["Estimates"]
 

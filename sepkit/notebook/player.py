@@ -18,6 +18,7 @@ import numpy as np
 
 from sepkit.errors import AudioError, ParameterError, import_optional
 from sepkit.notebook import loudness, media
+from sepkit.tracks import SOURCES
 
 LARGEST_OUTPUT = 48 * 2**20
 """Bytes of sound that a notebook's output may hold: a minute of nine stereo tracks."""
@@ -290,13 +291,17 @@ def _page(
     for index, row in enumerate(rows):
         groups.setdefault(row.group, []).append(index)
     opening = groups[rows[0].group]
-    # A track outside any group, such as the mixture, keeps the colour of text; stems under a
-    # heading have the same colours whatever comes before them.
+    # What is named after a source has its colour, and nothing else has. Other names of a group of
+    # one, such as the mixture, keep the colour of text; those under a heading have the same
+    # colours whatever comes before them.
     headed_first = sorted(rows, key=lambda row: not row.group)
-    labels = dict.fromkeys(row.label for row in headed_first if len(groups[row.group]) > 1)
-    # What is named after a source, or the mixture, has its colour, and nothing else has.
+    labels = dict.fromkeys(
+        row.label
+        for row in headed_first
+        if len(groups[row.group]) > 1 or _last_word(row.label) in SOURCES
+    )
     others = itertools.cycle(_COLOURS)
-    colours = {name: media.COLOURS.get(name.lower().split()[-1]) or next(others) for name in labels}
+    colours = {name: media.COLOURS.get(_last_word(name)) or next(others) for name in labels}
     content = ""
     for heading, indices in groups.items():
         content += _group_start(heading, pressed=indices == opening)
@@ -386,6 +391,10 @@ def _track(
         f'{shown}<div class="stem-picture">{_waveform(row.audio, scale)}'
         '<div class="stem-playhead"></div></div></div>'
     )
+
+
+def _last_word(label: str) -> str:
+    return label.lower().split()[-1]
 
 
 def _decibels(gain: float) -> str:
