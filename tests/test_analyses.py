@@ -8,7 +8,7 @@ from helpers import noise_track, one_line
 
 from sepkit import metrics, separation, weights
 from sepkit.errors import SepkitError
-from sepkit.study import analyses, cards, evaluation
+from sepkit.study import analyses, cards, evaluation, results
 
 
 def test_resyntheses_are_those_of_the_separation():
@@ -52,6 +52,25 @@ def test_the_same_estimates_are_scored_by_every_measure(tmp_path):
         assert told[measure]["test"]["deviation"]["SDR"] == [0.0] * 4
     path.write_text("kept")
     assert analyses.run_comparison(output=tmp_path).read_text() == "kept"
+
+
+def test_levels_are_those_of_the_left_channel_beside_its_mixture(tmp_path):
+    loud, soft = np.array([1.0, -1, 1, -1]), np.array([0.1, 0.1, 0.1, 0.1])
+    levels = analyses.source_levels(np.stack([loud, soft, 0 * soft]))
+    np.testing.assert_allclose(levels[:2], -10 * np.log10(1.01) - [0, 20], atol=1e-9)
+    assert levels[2] == -np.inf
+    songs = [noise_track(seed, n_segments=1) for seed in range(2)]
+    told = json.loads(analyses.run_levels(songs, output=tmp_path).read_text())["scores"]["songs"]
+    assert [song["name"] for song in told] == [song.name for song in songs]
+    left = songs[1].stems["drums"][:, 0], songs[1].mixture[:, 0]
+    wanted = 20 * np.log10(np.std(left[0]) / np.std(left[1]))
+    assert told[1]["level"]["drums"] == pytest.approx(wanted, abs=0.01)
+
+
+def test_committed_levels_are_of_the_songs_that_the_cards_score():
+    scored = weights.read_card("experiment3")["scores"]["song"]["songs"]
+    measured = results.read_analysis("levels")["songs"]
+    assert [song["name"] for song in measured] == [song["name"] for song in scored]
 
 
 @pytest.mark.parametrize("name", analyses.ANALYSES)

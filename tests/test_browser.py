@@ -124,6 +124,13 @@ def nine_tracks():
     return {"Mixture": sum(stems.values()), "Estimates": estimates, "True stems": stems}
 
 
+def unequal():
+    """One sound, of one level throughout, in two groups: 6 dB softer in the first."""
+    steady = np.full((int(DURATION * RATE), 1), 0.4, np.float32)
+    steady[1::2] *= -0.5
+    return {"Estimates": {"vocals": steady / 2}, "True stems": {"vocals": steady}}
+
+
 def document(body, head=""):
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Players</title>'
@@ -134,7 +141,7 @@ def document(body, head=""):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Make a site whose one page, in a folder, has a player of nine tracks and one of four."""
+    """Make a site whose one page, in a folder, has players of nine tracks, of four, of two."""
     folder = tmp_path_factory.mktemp("site")
     shutil.copytree(STATIC, folder / "_static")
     tracks, licence = nine_tracks(), "Nobody: Noise, CC0"
@@ -144,10 +151,11 @@ def site(tmp_path_factory):
         four = stem_player(
             tracks["True stems"], RATE, title="Four", licence=licence, spectrogram=True
         )
+        two = stem_player(unequal(), RATE, title="Two", licence=licence)
     (folder / "chapter").mkdir()
     (folder / "chapter" / "page.html").write_text(
         document(
-            nine.html + four.html,
+            nine.html + four.html + two.html,
             '<link rel="stylesheet" href="../_static/stem_player.css">'
             '<script src="../_static/stem_player.js?v=1"></script>',
         )
@@ -208,6 +216,11 @@ def four(nine, page):
     return page.get_by_role("group", name="Stem player: Four")
 
 
+@pytest.fixture
+def pair(nine, page):
+    return page.get_by_role("group", name="Stem player: Two")
+
+
 def button(player, name):
     return player.get_by_role("button", name=name, exact=True)
 
@@ -240,6 +253,13 @@ def audible(player):
     gains = player.evaluate("player => player.gains")
     names = [row.get_attribute("aria-label") for row in player.locator(".stem-track").all()]
     return [name for name, gain in zip(names, gains, strict=True) if gain > 0]
+
+
+def assert_plays(mix, expected, atol):
+    """Check a rendered mix: the samples that were given, but for the fades at both ends."""
+    inside = slice(RATE // 100, -RATE // 100)
+    np.testing.assert_allclose(mix[inside], expected[inside], rtol=0, atol=atol)
+    assert (np.abs(mix) <= np.abs(expected) + atol).all()
 
 
 def correlation(a, b):
@@ -277,7 +297,7 @@ def test_labels_name_the_sound_that_was_given_for_them(nine):
     button(nine, "vocals (Estimates): solo").click()
     mix, _ = rendered(nine)
     gain = 1 / max(1.0, np.abs(tracks["Mixture"]).max())
-    np.testing.assert_allclose(mix, gain * tracks["Estimates"]["vocals"], rtol=0, atol=1e-4)
+    assert_plays(mix, gain * tracks["Estimates"]["vocals"], 1e-4)
 
 
 def test_no_request_leaves_the_site_and_sound_waits_for_play(nine, page):
@@ -342,7 +362,7 @@ def test_heading_plays_its_group(nine):
     tracks = nine_tracks()
     gain = 1 / max(1.0, np.abs(tracks["Mixture"]).max())
     expected = gain * sum(tracks["Estimates"].values())
-    np.testing.assert_allclose(mix, expected, rtol=0, atol=4e-4)
+    assert_plays(mix, expected, 4e-4)
 
 
 def test_mute_and_volume_shape_the_mix(four):
@@ -354,9 +374,94 @@ def test_mute_and_volume_shape_the_mix(four):
     volume.fill("0.5")
     assert volume.get_attribute("aria-valuetext") == "50 %"
     mix, _ = rendered(four)
-    np.testing.assert_allclose(mix, 0.5 * stems["bass"] + stems["vocals"], rtol=0, atol=1e-4)
+    assert_plays(mix, 0.5 * stems["bass"] + stems["vocals"], 1e-4)
     button(four, "drums: mute").click()
     assert audible(four) == ["bass", "drums", "vocals"]
+
+
+def levels_heard(player):
+    """Peak of the live sound of each group, [Estimates, True stems], by an AnalyserNode."""
+    peak = """async (player) => {
+      const analyser = new AnalyserNode(player.tracks.context, { fftSize: 2048 });
+      player.tracks.fade.connect(analyser);
+      await new Promise((resolve) => setTimeout(resolve, 250));
+      const samples = new Float32Array(2048);
+      analyser.getFloatTimeDomainData(samples);
+      player.tracks.fade.disconnect(analyser);
+      return Math.max(...samples.map(Math.abs));
+    }"""
+    levels = []
+    for group in ("Estimates", "True stems"):
+        button(player, f"{group}: hear all together").click()
+        levels.append(player.evaluate(peak))
+    return levels
+
+
+def test_one_switch_takes_the_matching_gains_away_and_the_sound_goes_on(pair, page):
+    switch = button(pair, "True levels")
+    gains = pair.locator(".stem-gain")
+    assert gains.all_inner_texts() == ["+6.0 dB", "0.0 dB"]
+    button(pair, "Loop").click()
+    play(pair)
+    estimate, true = levels_heard(pair)
+    assert 0.3 < true < 0.45
+    assert estimate == pytest.approx(true, rel=0.02)
+    pair.evaluate("player => { player.first = player.tracks.nodes[0].source; }")
+    switch.focus()
+    page.keyboard.press("Space")
+    assert switch.get_attribute("aria-pressed") == "true" and not gains.first.is_visible()
+    assert levels_heard(pair) == pytest.approx([true / 2, true], rel=0.02)
+    # The sources that play are those that played before: nothing was stopped and begun again.
+    assert pair.evaluate("player => player.tracks.nodes[0].source === player.first")
+    # A pause and a move keep the choice.
+    button(pair, "Pause").click()
+    pair.get_by_role("slider", name="Position").fill("1")
+    play(pair)
+    button(pair, "Estimates: hear all together").click()
+    mix, _ = rendered(pair)
+    assert_plays(mix[:, :1], unequal()["Estimates"]["vocals"], 1e-4)
+    switch.click()
+    assert switch.get_attribute("aria-pressed") == "false" and gains.first.is_visible()
+    mix, _ = rendered(pair)
+    assert_plays(mix[:, :1], unequal()["True stems"]["vocals"], 2e-3)
+
+
+def test_what_plays_rises_from_zero_and_falls_to_it(pair):
+    button(pair, "True stems: hear all together").click()
+    mix, rate = rendered(pair)
+    steps = np.abs(mix[:, 0])
+    assert steps[0] == steps[-1] == 0
+    assert (steps[:20] < 0.02).all() and (steps[-20:] < 0.02).all()
+    assert steps[rate // 100 : -rate // 100].min() == pytest.approx(0.2, abs=0.01)
+    # The seam of a loop is its end and its start, both of them faded.
+    assert (np.diff(steps[: rate // 100 : 2]) >= 0).all()
+
+
+def test_sound_from_a_later_place_rises_from_zero_and_a_pause_lets_it_fall(pair, page):
+    envelope = """player => new Promise((resolve) => {
+      const { gain } = player.tracks.fade;
+      const seen = [];
+      const timer = setInterval(() => seen.push(gain.value), 2);
+      setTimeout(() => { clearInterval(timer); resolve(seen); }, 250);
+      player.querySelector("%s").click();
+    })"""
+    pair.get_by_role("slider", name="Position").fill("0.5")
+    play(pair)
+    wait_for(page, lambda: pair.evaluate("player => player.tracks.fade.gain.value") > 0.99)
+    fading = pair.evaluate(envelope % ".stem-play")
+    assert fading[-1] < 0.01
+    pair.evaluate(
+        """player => {
+          const create = AudioBufferSourceNode.prototype.start;
+          AudioBufferSourceNode.prototype.start = function (when, offset) {
+            player.began = player.tracks.fade.gain.value;
+            create.call(this, when, offset);
+          };
+        }"""
+    )
+    button(pair, "Play").click()
+    wait_for(page, lambda: pair.evaluate("player => player.tracks.fade.gain.value") > 0.99)
+    assert pair.evaluate("player => player.began") == 0
 
 
 def test_live_gains_follow_the_choice(nine, page):
@@ -481,7 +586,7 @@ def test_waveforms_and_a_word_without_javascript(chromium, site, serve):
     page = context.new_page()
     page.goto(serve(site) + "/chapter/page.html")
     assert page.get_by_text("This player needs JavaScript.").first.is_visible()
-    assert page.locator(".stem-picture svg").count() == 13
+    assert page.locator(".stem-picture svg").count() == 15
     assert page.locator(".stem-picture svg").first.is_visible()
     assert not page.locator(".stem-play, .stem-mute, .stem-volume, .stem-seek").first.is_visible()
     context.close()
@@ -536,7 +641,7 @@ def test_outputs_of_a_notebook_play_alone_even_two_on_a_page(page, tmp_path, mon
         assert player.evaluate("player => player.tracks.constructor.name") == "DecodedTracks"
         button(player, "drums: solo").click()
         mix, _ = rendered(player)
-        np.testing.assert_allclose(mix, stems["drums"], rtol=0, atol=1e-4)
+        assert_plays(mix, stems["drums"], 1e-4)
     assert [url for url in page.requested if not url.startswith(("data:", path.as_uri()))] == []
 
 

@@ -11,7 +11,7 @@ import soundfile
 
 from sepkit.errors import AudioError, ParameterError
 from sepkit.notebook.media import COLOURS, SITE_DIRECTORY
-from sepkit.notebook.player import stem_player
+from sepkit.notebook.player import FULL_SCALE, stem_player
 
 RATE = 22050
 LICENCE = "Nobody: Noise, CC0"
@@ -86,11 +86,146 @@ def test_notebook_output_loads_nothing():
 
 def test_one_gain_for_all_tracks_when_one_would_clip():
     loud, quiet = noise(1, peak=2.0), noise(2, peak=0.5)
-    player = stem_player({"loud": loud, "quiet": quiet}, RATE)
+    player = stem_player({"Loud": {"loud": loud}, "Quiet": {"quiet": quiet}}, RATE)
     heard = embedded(player.html)
-    np.testing.assert_allclose(heard[0], loud / 2, rtol=0, atol=2 * HALF_STEP)
-    np.testing.assert_allclose(heard[1], quiet / 2, rtol=0, atol=HALF_STEP)
+    np.testing.assert_allclose(heard[0], FULL_SCALE * loud / 2, rtol=0, atol=HALF_STEP)
+    np.testing.assert_allclose(heard[1], FULL_SCALE * quiet / 2, rtol=0, atol=HALF_STEP)
     assert "lowered by 6.0 dB" in player.html
+
+
+def played(html):
+    """Every track as it is heard, by group: at matched loudness, and at true levels."""
+    (player,) = [a for tag, a in Elements(html).found if tag == "stem-player"]
+    rows = Elements(html).of_class("stem-track")
+    headroom = float(player["data-headroom"])
+    gains = [10 ** (float(row.get("data-gain", 0)) / 20) for row in rows]
+    sounds = [headroom * sound for sound in embedded(html)]
+    matched = [gain * sound for gain, sound in zip(gains, sounds, strict=True)]
+    return [row["aria-label"] for row in rows], matched, sounds
+
+
+def n_clipped(sound):
+    return int((np.abs(sound) > 1 - 2**-15).sum())
+
+
+def test_batch_of_segments_mixed_anew_clips_nowhere_alone_or_together():
+    # Segments side by side, each source at a level of its own: together they exceed full scale.
+    rng = np.random.default_rng(0)
+    levels = np.repeat(rng.uniform(0.1, 0.6, (4, 32)), 1000, axis=1)[..., None]
+    sources = (levels * rng.uniform(-1, 1, (4, 32_000, 1))).astype(np.float32)
+    assert n_clipped(sources.sum(axis=0)) > 0
+    stems = dict(zip(("bass", "drums", "other", "vocals"), sources, strict=True))
+    html = stem_player({"Mixture": sources.sum(axis=0), "Sources": stems}, RATE).html
+    _, _, (mixture, *heard) = played(html)
+    assert [n_clipped(sound) for sound in (mixture, sum(heard), *heard)] == [0] * 6
+
+
+def test_sum_of_a_group_that_would_clip_lowers_all_but_not_their_files():
+    halves = {"a": noise(1, peak=0.8), "b": noise(1, peak=0.8)}
+    html = stem_player(halves, RATE).html
+    np.testing.assert_allclose(embedded(html)[0], halves["a"], rtol=0, atol=HALF_STEP)
+    _, _, heard = played(html)
+    assert 0.999 < np.abs(sum(heard)).max() < 1
+    assert "lowered by 4.1 dB" in html
+
+
+def tone(decibels, *, seconds=1.0, channels=2, frequency=1000):
+    """A sine whose peak is so many decibels from full scale."""
+    wave = np.sin(2 * np.pi * frequency * np.arange(round(seconds * RATE)) / RATE)
+    return np.repeat(10 ** (decibels / 20) * wave[:, None], channels, axis=1).astype(np.float32)
+
+
+def gains_of(tracks, **options):
+    html = stem_player(tracks, RATE, **options).html
+    rows = Elements(html).of_class("stem-track")
+    return {row["aria-label"]: row.get("data-gain") for row in rows}
+
+
+def test_stems_of_one_name_play_as_loud_as_the_true_one_by_the_library_s_own_measure():
+    pyloudnorm = pytest.importorskip("pyloudnorm")
+    tracks = {
+        "Mixture": tone(-6),
+        "Estimates": {"bass": tone(-26.4, frequency=100), "vocals": tone(-17.7)},
+        "Others": {"bass": noise(1, n_samples=RATE, peak=0.2), "vocals": tone(-23)},
+        "True stems": {"bass": tone(-20, frequency=100), "vocals": tone(-20)},
+    }
+    html = stem_player(tracks, RATE).html
+    names, matched, true = played(html)
+    meter = pyloudnorm.Meter(RATE)
+    loudness = {
+        n: meter.integrated_loudness(sound) for n, sound in zip(names, matched, strict=True)
+    }
+    for source in ("bass", "vocals"):
+        wanted = loudness[f"{source} (True stems)"]
+        assert loudness[f"{source} (Estimates)"] == pytest.approx(wanted, abs=0.06)
+        assert loudness[f"{source} (Others)"] == pytest.approx(wanted, abs=0.06)
+    before = meter.integrated_loudness(true[names.index("bass (Estimates)")])
+    assert loudness["bass (True stems)"] - before == pytest.approx(6.4, abs=0.06)
+    gains = gains_of(tracks)
+    assert gains["Mixture"] is None and gains["vocals (True stems)"] == "0.0"
+    assert gains["vocals (Estimates)"] == "-2.3" and gains["vocals (Others)"] == "3.0"
+    assert ">+6.4 dB</span>" in html and ">−2.3 dB</span>" in html
+    assert 'data-action="levels"' in html
+
+
+def test_first_group_sets_the_loudness_where_no_stem_is_true():
+    groups = {
+        "One": {"a": tone(-20)},
+        "Two": {"a": tone(-22), "b": tone(-22)},
+        "Three": {"b": tone(-24)},
+    }
+    wanted = {"a (One)": "0.0", "a (Two)": "2.0", "b (Two)": "0.0", "b (Three)": "2.0"}
+    assert gains_of(groups) == wanted
+    assert gains_of(groups, reference="Two")["a (One)"] == "-2.0"
+
+
+def test_one_channel_is_as_loud_as_two_that_are_alike():
+    gains = gains_of({"One": {"a": tone(-20, channels=1)}, "Two": {"a": tone(-23)}})
+    assert gains["a (Two)"] == "3.0"
+
+
+def test_gain_has_a_limit():
+    gains = gains_of({"One": {"a": tone(-20)}, "Two": {"a": tone(-50)}, "Three": {"a": tone(0)}})
+    assert gains == {"a (One)": "0.0", "a (Two)": "12.0", "a (Three)": "-12.0"}
+
+
+@pytest.mark.parametrize(
+    "unmeasured", [0 * tone(0), tone(-100), tone(-20, seconds=0.3), tone(-20, channels=6)]
+)
+def test_what_cannot_be_measured_has_no_gain(unmeasured):
+    audible = tone(-20, seconds=len(unmeasured) / RATE)
+    for groups in ([unmeasured, audible], [audible, unmeasured]):
+        html = stem_player({n: {"a": x} for n, x in zip("12", groups, strict=True)}, RATE).html
+        assert "data-gain" not in html and "True levels" not in html
+
+
+def test_rate_too_low_for_the_filters_has_no_gain():
+    loud, soft = (np.sin(np.arange(8000))[:, None] * gain for gain in (0.5, 0.1))
+    assert "data-gain" not in stem_player({"1": {"a": loud}, "2": {"a": soft}}, 4000).html
+
+
+def test_matched_sound_does_not_clip():
+    true = {"a": tone(-2), "b": tone(-30, frequency=900)}
+    estimates = {"a": tone(-12), "b": noise(1, n_samples=RATE, peak=0.001)}
+    spiky = tone(-14)
+    spiky[RATE // 2] = 0.9  # as loud as a tone of -14 dB, and near full scale in one sample
+    html = stem_player({"1": {"a": spiky}, "2": estimates, "True stems": true}, RATE).html
+    names, matched, true = played(html)
+    assert float(gains_of({"1": {"a": spiky}, "True stems": {"a": tone(-2)}})["a (1)"]) > 11
+    for heard in (matched, true):
+        groups = {}
+        for name, sound in zip(names, heard, strict=True):
+            group = name.split(" (")[1]
+            groups[group] = groups.get(group, 0) + sound
+        assert max(np.abs(sound).max() for sound in [*heard, *groups.values()]) < 1
+    assert max(np.abs(sound).max() for sound in matched) > 0.99
+    assert "All sounds are lowered by" in html
+
+
+def test_players_without_namesakes_measure_nothing(monkeypatch):
+    monkeypatch.setattr("sepkit.notebook.loudness.integrated_loudness", None)
+    html = stem_player(nine_tracks()["True stems"], RATE).html
+    assert "True levels" not in html and "data-gain" not in html and "equally loud" not in html
 
 
 def test_full_scale_keeps_its_level():
@@ -106,8 +241,8 @@ def test_page_of_a_site_links_to_files_that_hold_the_audio(site):
     assert "base64" not in player.html and "<script" not in player.html
     rows = Elements(player.html).of_class("stem-track")
     stems = [tracks["Mixture"], *tracks["Estimates"].values(), *tracks["True stems"].values()]
-    gain = 1 / max(1, np.abs(tracks["Mixture"]).max())
-    assert len(rows) == 9
+    gain = FULL_SCALE / np.abs(tracks["Mixture"]).max()
+    assert gain < 1 and len(rows) == 9
     for row, stem in zip(rows, stems, strict=True):
         audio, rate = soundfile.read(site / row["data-audio"])
         assert rate == RATE
@@ -274,6 +409,21 @@ def test_what_is_named_after_a_source_has_its_colour():
     html = stem_player({"Vocals": noise(0), "The rest": noise(1)}, RATE).html
     colours = re.findall(r'style="--stem-colour: ([^"]+)"', html)
     assert colours[0] == COLOURS["vocals"] and colours[1] not in COLOURS.values()
+
+
+def test_no_label_borrows_the_colour_of_a_source_that_it_does_not_name():
+    labels = ["True vocals", "Estimate", "Difference", "Clipped", "Mixture", "the drums"]
+    html = stem_player({label: noise(i) for i, label in enumerate(labels)}, RATE).html
+    colours = re.findall(r'style="--stem-colour: ([^"]+)"', html)
+    named = {0: "vocals", 4: "mixture", 5: "drums"}
+    assert all(colours[i] == COLOURS[name] for i, name in named.items())
+    assert not {*colours[1:4]} & {*COLOURS.values()} and len({*colours}) == 6
+
+
+def test_a_stem_alone_in_its_group_has_its_colour_and_a_mixture_that_of_text():
+    html = stem_player({"Mixture": noise(0), "True stems": {"vocals": noise(1)}}, RATE).html
+    colours = re.findall(r'style="--stem-colour: ([^"]+)"', html)
+    assert colours == ["currentColor", COLOURS["vocals"]]
 
 
 def test_stems_have_the_same_colours_whatever_stands_above_them():

@@ -17,7 +17,7 @@ from html import escape
 import numpy as np
 
 from sepkit.errors import AudioError, ParameterError, import_optional
-from sepkit.notebook import media
+from sepkit.notebook import loudness, media
 from sepkit.tracks import SOURCES
 
 LARGEST_OUTPUT = 48 * 2**20
@@ -26,8 +26,11 @@ LARGEST_OUTPUT = 48 * 2**20
 WAVEFORM_COLUMNS = 180
 """Bars per waveform."""
 
-_COLOURS = [*map(media.COLOURS.get, SOURCES), "#8a63d2", "#5b7f95"]
-"""Colours of labels, in order of appearance; sources have those of the figures."""
+FULL_SCALE = 1 - 2**-13
+"""Peak of sound that was lowered: rounding to 16 bits must not make a sum of tracks clip."""
+
+_COLOURS = ["#8a63d2", "#5b7f95", "#a6761d", "#6a8f1f"]
+"""Colours of labels that name no source, in order of appearance."""
 
 SPECTROGRAM_SHAPE = (96, 480)
 """Height and width of a spectrogram [pixels]."""
@@ -75,13 +78,19 @@ def stem_player(
     licence: str | None = None,
     licence_link: str | None = None,
     spectrogram: bool = False,
+    reference: str = "True stems",
 ) -> StemPlayer:
     """Make a player of tracks in sync to the sample.
 
     It starts with the first group: a plain dict of stems plays as their mix, and of ``{"Mixture":
     ..., "Estimates": {...}, "True stems": {...}}`` only the mixture is heard until the listener
     chooses a stem. A click on a label switches to that track alone without a break, a click on a
-    heading to its group. Equal labels have equal colours.
+    heading to its group. Equal labels have equal colours, those that end in a source's name
+    ("True vocals") the source's.
+
+    A track whose label stands in several groups plays at one loudness in all of them, since the
+    louder of two sounds seems the better one. The gain, at most 12 dB up or down, is written beside
+    it; the button "True levels" takes all gains away, and back.
 
     Parameters
     ----------
@@ -100,6 +109,9 @@ def stem_player(
     spectrogram : bool
         Show spectrograms (40 Hz to 16 kHz on a logarithmic axis, 80 dB below the loudest bin of
         all tracks); a button switches to waveforms.
+    reference : str
+        Group that sets the loudness of the tracks of others; where it has no track of a label, the
+        first group that has one does.
 
     Returns
     -------
@@ -116,8 +128,13 @@ def stem_player(
 
     Notes
     -----
-    Sound is 16-bit FLAC: lossless, without a codec's delay, decoded by all current browsers. If any
-    sample exceeds full scale, one gain lowers all tracks, and the player says so.
+    Sound is 16-bit FLAC: lossless, without a codec's delay, decoded by all current browsers. It is
+    stored at its true levels. If a track or the sum of a group exceeds full scale, with matched
+    loudness or without, one gain lowers all tracks, and the player says so. 10 ms at both ends fade
+    as it plays.
+
+    Loudness is the integrated one of ITU-R BS.1770-4 (`sepkit.notebook.loudness`). What is silent
+    or shorter than 0.4 s gets no gain.
 
     If the environment variable ``SEPKIT_PLAYER_DIRECTORY`` names a folder, sound is written there
     as files named by their content, and the HTML links to them.
@@ -133,8 +150,10 @@ def stem_player(
     _check(rows, rate)
     media.check_licence(title, licence, licence_link)
     directory = media.site_directory()
-    peak = max(float(np.abs(row.audio).max()) for row in rows)
-    gain = 1 / max(1.0, peak)
+    named = [(row.group, row.label, row.audio) for row in rows]
+    matching = loudness.matching_gains(named, rate, reference=reference)
+    gain = _unclipped(_peak(rows))
+    lowest = _unclipped(*_peaks_heard(rows, matching))
     sounds = [media.flac(row.audio * gain, rate) for row in rows]
     n_bytes = sum(map(len, sounds))
     if not directory and n_bytes > LARGEST_OUTPUT:
@@ -148,9 +167,11 @@ def stem_player(
         rows,
         sources=[place(sound, "audio/flac") for sound in sounds],
         pictures=[place(picture, "image/png") for picture in pictures],
+        matching=matching,
+        headroom=lowest / gain,
         rate=rate,
         title=title,
-        foot=media.foot(licence, licence_link, gain),
+        foot=media.foot(licence, licence_link, lowest),
     )
     return StemPlayer(title, html if directory else html + media.script_and_style("stem_player"))
 
@@ -176,6 +197,27 @@ def _check(rows: list[_Row], rate: int) -> None:
                 f"{row.name}: {len(row.audio)} samples, but {rows[0].name} has "
                 f"{len(rows[0].audio)}; cut them to one length"
             )
+
+
+def _peak(rows: list[_Row]) -> float:
+    return max(float(np.abs(row.audio).max()) for row in rows)
+
+
+def _unclipped(*peaks: float) -> float:
+    """Return the gain, at most 1, that keeps these peaks below full scale."""
+    highest = max(peaks)
+    return FULL_SCALE / highest if highest > 1 else 1.0
+
+
+def _peaks_heard(rows: list[_Row], matching: list[float | None]) -> Iterator[float]:
+    """Compute the peaks of tracks and groups, at true levels and at matched ones."""
+    for gains in ([1.0] * len(rows), [10 ** ((decibels or 0) / 20) for decibels in matching]):
+        groups: dict[str, np.ndarray] = {}
+        for row, gain in zip(rows, gains, strict=True):
+            yield gain * float(np.abs(row.audio).max())
+            groups[row.group] = groups.get(row.group, 0) + gain * row.audio
+        for total in groups.values():
+            yield float(np.abs(total).max())
 
 
 def _spectrograms(rows: list[_Row], rate: int) -> Iterator[bytes]:
@@ -237,24 +279,29 @@ def _page(
     *,
     sources: list[str],
     pictures: list[str],
+    matching: list[float | None],
+    headroom: float,
     rate: int,
     title: str,
     foot: str,
 ) -> str:
     duration = len(rows[0].audio) / rate
-    peak = max(float(np.abs(row.audio).max()) for row in rows)
+    peak = _peak(rows)
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         groups.setdefault(row.group, []).append(index)
     opening = groups[rows[0].group]
-    # A track outside any group, such as the mixture, keeps the colour of text; stems under a
-    # heading have the same colours whatever comes before them.
+    # What is named after a source has its colour, and nothing else has. Other names of a group of
+    # one, such as the mixture, keep the colour of text; those under a heading have the same
+    # colours whatever comes before them.
     headed_first = sorted(rows, key=lambda row: not row.group)
-    labels = dict.fromkeys(row.label for row in headed_first if len(groups[row.group]) > 1)
-    # What is named after a source has that source's colour.
-    colours = {name: media.COLOURS[name.lower()] for name in labels if name.lower() in SOURCES}
-    others = itertools.cycle(_COLOURS[len(SOURCES) :] if colours else _COLOURS)
-    colours |= {name: next(others) for name in labels if name not in colours}
+    labels = dict.fromkeys(
+        row.label
+        for row in headed_first
+        if len(groups[row.group]) > 1 or _last_word(row.label) in SOURCES
+    )
+    others = itertools.cycle(_COLOURS)
+    colours = {name: media.COLOURS.get(_last_word(name)) or next(others) for name in labels}
     content = ""
     for heading, indices in groups.items():
         content += _group_start(heading, pressed=indices == opening)
@@ -264,20 +311,22 @@ def _page(
                 source=sources[index],
                 picture=pictures[index] if pictures else "",
                 colour=colours.get(rows[index].label, "currentColor"),
+                gain=matching[index] if any(matching) else None,
                 scale=1 / (peak or 1.0),
                 heard=index in opening,
                 alone=opening == [index],
             )
         content += "</div>"
+    equally = " Equal names play equally loud." if any(matching) else ""
     option = '<button type="button" data-action="{}" aria-pressed="{}">{}</button>'
     return (
         f'<stem-player role="group" aria-label="Stem player: {escape(title)}" '
         # Else JupyterLab takes M for its own shortcut and turns the cell into text.
         'data-lm-suppress-shortcuts="true" '
-        f'data-rate="{rate}" data-duration="{duration:.6f}">'
+        f'data-rate="{rate}" data-duration="{duration:.6f}" data-headroom="{headroom:.6f}">'
         f'<div class="stem-head"><p class="stem-title">{escape(title)}</p>'
         '<p class="stem-status" role="status">This player needs JavaScript.</p>'
-        '<p class="stem-hint">Click a name to hear it alone.</p></div>'
+        f'<p class="stem-hint">Click a name to hear it alone.{equally}</p></div>'
         '<div class="stem-toolbar">'
         '<button type="button" class="stem-play" data-action="play" aria-label="Play">'
         '<svg viewBox="0 0 16 16" aria-hidden="true">'
@@ -289,6 +338,7 @@ def _page(
         f'<span class="stem-time"><span class="stem-now">{_clock(0)}</span> / '
         f"{_clock(duration)}</span>"
         + option.format("loop", "false", "Loop")
+        + (option.format("levels", "false", "True levels") if any(matching) else "")
         + (option.format("spectrogram", "true", "Spectrogram") if pictures else "")
         + f"</div>{content}{foot}</stem-player>"
     )
@@ -307,13 +357,29 @@ def _group_start(heading: str, *, pressed: bool) -> str:
 
 
 def _track(
-    row: _Row, *, source: str, picture: str, colour: str, scale: float, heard: bool, alone: bool
+    row: _Row,
+    *,
+    source: str,
+    picture: str,
+    colour: str,
+    gain: float | None,
+    scale: float,
+    heard: bool,
+    alone: bool,
 ) -> str:
     name = escape(row.name)
     spectrogram = f' data-spectrogram="{picture}"' if picture else ""
+    matching = shown = ""
+    if gain is not None:
+        matching = f' data-gain="{gain}"'
+        shown = (
+            '<span class="stem-gain" title="Gain that matches its loudness">'
+            f"{_decibels(gain)}</span>"
+        )
     return (
         f'<div class="stem-track{"" if heard else " stem-silent"}" role="group" '
-        f'aria-label="{name}" style="--stem-colour: {colour}" data-audio="{source}"{spectrogram}>'
+        f'aria-label="{name}" style="--stem-colour: {colour}" data-audio="{source}"{spectrogram}'
+        f"{matching}>"
         '<button type="button" class="stem-solo" data-action="solo" '
         f'aria-pressed="{_truth(alone)}" aria-label="{name}: solo" title="Hear it alone (S)">'
         f"<span>{escape(row.label)}</span>"
@@ -322,9 +388,17 @@ def _track(
         f'aria-pressed="{_truth(not heard)}" aria-label="{name}: mute" title="Mute (M)">M</button>'
         '<input type="range" class="stem-volume" autocomplete="off" min="0" max="1" step="0.05" '
         f'value="1" aria-label="{name}: volume" aria-valuetext="100 %" title="Volume">'
-        f'<div class="stem-picture">{_waveform(row.audio, scale)}'
+        f'{shown}<div class="stem-picture">{_waveform(row.audio, scale)}'
         '<div class="stem-playhead"></div></div></div>'
     )
+
+
+def _last_word(label: str) -> str:
+    return label.lower().split()[-1]
+
+
+def _decibels(gain: float) -> str:
+    return f"{gain:+.1f} dB".replace("-", "−") if gain else "0.0 dB"
 
 
 def _truth(value: bool) -> str:

@@ -20,7 +20,7 @@ from sepkit.stft import CONTEXT
 from sepkit.study import artifacts, cards, evaluation, oracles
 from sepkit.study.arms import reported_samples
 from sepkit.study.evaluation import Evaluation
-from sepkit.tracks import Track
+from sepkit.tracks import SOURCES, Track
 
 # Other resyntheses.
 
@@ -98,8 +98,8 @@ def _resyntheses_scores() -> dict[str, Any]:
     return {name: e.as_dict() for name, e in scored.items()}
 
 
-def _once(path: Path, model: str, score: Callable[[], Mapping[str, Any]]) -> Path:
-    """Write the scores of a model that a function computes, unless there is a result."""
+def _once(path: Path, model: str | None, score: Callable[[], Mapping[str, Any]]) -> Path:
+    """Write what a function computes, scores of a model or of none, unless there is a result."""
     if not path.exists():
         with make_folders([path.parent]):
             check_writable(path)
@@ -206,6 +206,40 @@ def _artifacts_scores() -> dict[str, Any]:
     return {name: e.as_dict() for name, e in scored.items()}
 
 
+# Levels of the true sources.
+
+
+def source_levels(references: np.ndarray) -> np.ndarray:
+    """Compute levels (n_sources,) [dB] of true sources (n_sources, n_samples), by their mixture's.
+
+    The mixture is their sum; a silent source has -inf.
+    """
+    references = np.asarray(references, np.float64)
+    with np.errstate(divide="ignore"):
+        powers = 10 * np.log10(np.mean(references**2, axis=1))
+    return powers - 10 * np.log10(np.mean(references.sum(axis=0) ** 2))
+
+
+def run_levels(
+    tracks: Sequence[Track] | None = None, *, output: str | Path = "book/results"
+) -> Path:
+    """Measure the `source_levels` of songs, by default the Test songs, unless there is a result.
+
+    Of the left channel, whole, on which the cards' first scores are.
+    """
+    return _once(Path(output) / "levels.json", None, partial(_levels, tracks))
+
+
+def _levels(tracks: Sequence[Track] | None) -> dict[str, Any]:
+    found = []
+    for track in datasets.dsd100("test") if tracks is None else tracks:
+        levels = source_levels(track.read()[..., 0]).round(3)
+        found.append(
+            {"name": track.name, "level": dict(zip(SOURCES, levels.tolist(), strict=True))}
+        )
+    return {"songs": found}
+
+
 def column_distances(
     published: Mapping[str, Mapping[str, Any]],
 ) -> dict[tuple[str, str], np.ndarray]:
@@ -229,6 +263,7 @@ ANALYSES = {
     "resyntheses": ("Experiment 1 by other resyntheses", run_resyntheses),
     "comparison": ("Experiment 1 by other measures, on Dev and Test", run_comparison),
     "artifacts": ("Experiments 1 and 3: artifacts, step by step", run_artifacts),
+    "levels": ("Levels of the true sources of the Test songs", run_levels),
     "known-songs": ("Experiment 3 on songs it was trained on", run_known_songs),
 }
 """Analyses, which train nothing: description and function by name."""

@@ -1,5 +1,5 @@
 /* <stem-player>: the tracks of a song on one clock. The markup, labels and waveforms included, is
-   written by sepkit/player.py; this script brings it to life. */
+   written by sepkit/notebook/player.py; this script brings it to life. */
 (() => {
   "use strict";
   if (customElements.get("stem-player")) return; // each output of a notebook brings its own copy
@@ -16,6 +16,7 @@
     current = detail instanceof StemPlayer ? detail : null;
   });
 
+  const FADE = 0.01; // at both ends of what is played [s], since a step in the sound clicks
 
   const fileName = (url) => (url.protocol === "data:" ? "embedded" : url.pathname.split("/").pop());
 
@@ -37,6 +38,20 @@
     });
   }
 
+  /** Fade both ends of a buffer, and so the seam of a loop, in place. */
+  function fadeEnds(buffer) {
+    const length = Math.min(Math.round(FADE * buffer.sampleRate), buffer.length >> 1);
+    for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
+      const samples = buffer.getChannelData(channel);
+      for (let i = 0; i < length; i++) {
+        const gain = Math.sin((Math.PI / 2) * (i / length)) ** 2;
+        samples[i] *= gain;
+        samples[samples.length - 1 - i] *= gain;
+      }
+    }
+    return buffer;
+  }
+
   /** Decoded tracks, all started at one time of one audio context: in step to the sample. */
   class DecodedTracks {
     constructor(urls, rate) {
@@ -51,7 +66,7 @@
 
     async load() {
       this.buffers = await Promise.all(
-        this.urls.map(async (url) => this.context.decodeAudioData(await bytes(url))),
+        this.urls.map(async (url) => fadeEnds(await this.context.decodeAudioData(await bytes(url)))),
       );
     }
 
@@ -61,18 +76,24 @@
       });
       await Promise.race([this.context.resume(), late]);
       this.stop();
-      this.offset = offset;
-      this.when = this.context.currentTime + 0.03;
-      this.nodes = this.wire(this.context, gains, this.when, offset);
+      // Whole samples: in between, the browser interpolates, and treble is lost.
+      const whole = (time) => Math.round(time * this.context.sampleRate) / this.context.sampleRate;
+      this.offset = whole(offset);
+      this.when = whole(this.context.currentTime + 0.03);
+      this.fade = new GainNode(this.context, { gain: 0 });
+      this.fade.connect(this.context.destination);
+      this.fade.gain.setTargetAtTime(1, this.when, FADE / 4);
+      this.nodes = this.wire(this.fade, gains, this.when, this.offset);
       this.nodes[0].source.onended = onended;
     }
 
-    /** Source and gain of every track, on the live context or on one that renders. */
-    wire(context, gains, when, offset) {
+    /** Source and gain of every track, into a node of the live context or of one that renders. */
+    wire(output, gains, when, offset) {
+      const { context } = output;
       return this.buffers.map((buffer, index) => {
         const source = new AudioBufferSourceNode(context, { buffer, loop: this.loop });
         const gain = new GainNode(context, { gain: gains[index] });
-        source.connect(gain).connect(context.destination);
+        source.connect(gain).connect(output);
         source.start(when, offset);
         return { source, gain };
       });
@@ -83,14 +104,16 @@
       const { length, sampleRate } = this.buffers[0];
       const channels = Math.max(...this.buffers.map((buffer) => buffer.numberOfChannels));
       const context = new OfflineAudioContext(channels, length, sampleRate);
-      this.wire(context, gains, 0, 0);
+      this.wire(context.destination, gains, 0, 0);
       return context.startRendering();
     }
 
     stop() {
+      const now = this.context.currentTime;
+      this.fade?.gain.cancelScheduledValues(now).setTargetAtTime(0, now, FADE / 4);
       for (const { source } of this.nodes) {
         source.onended = null;
-        source.stop();
+        source.stop(now + 2 * FADE);
       }
       this.nodes = [];
     }
@@ -120,8 +143,9 @@
   /** Tracks as <audio> elements, for a page opened from disk, where no script may read files.
       Each has a clock of its own: those that stray are set back to the first that is heard. */
   class MediaTracks {
-    constructor(urls, rate) {
+    constructor(urls, rate, loudest) {
       this.loop = false;
+      this.loudest = loudest; // gain: elements have no volume above 1
       this.lastFrame = 4096 / rate; // of FLAC [s]; Chromium fails to seek into it
       this.note = "Opened from disk: tracks keep step to a few hundredths of a second.";
       this.players = urls.map((url) => Object.assign(new Audio(), { preload: "auto", src: url }));
@@ -178,7 +202,7 @@
     setGains(gains) {
       this.gains = gains;
       this.players.forEach((player, index) => {
-        player.volume = gains[index];
+        player.volume = gains[index] / this.loudest;
         player.muted = gains[index] === 0; // iPhones ignore volume
       });
       this.leader = this.players.find((player) => !player.muted) ?? this.players[0];
@@ -232,6 +256,10 @@
       this.duration = Number(this.dataset.duration);
       this.urls = this.rows.map((row) => new URL(row.dataset.audio, base));
       this.heard = this.groups[0].members; // the tracks that sound
+      const { headroom } = this.dataset;
+      this.trueLevel = Number(headroom); // gain of all tracks
+      this.matched = this.rows.map(({ dataset }) => headroom * 10 ** ((dataset.gain ?? 0) / 20));
+      this.trueLevels = false; // else each track at the gain that matches its loudness
       this.before = null; // those that did before some were chosen alone
       this.loop = false;
       this.wanted = false; // play was pressed, and not yet pause
@@ -285,6 +313,7 @@
         mute: () => this.toggleMute(index),
         together: () => this.hearOnly(this.groups.find((group) => group.button === button).members),
         loop: () => this.setLoop(!this.loop),
+        levels: () => this.setTrueLevels(!this.trueLevels),
         spectrogram: () => this.toggleView(button),
       };
       actions[button?.dataset.action]?.();
@@ -306,9 +335,11 @@
     }
 
     get gains() {
-      return this.rows.map((row, index) =>
-        this.heard.has(index) ? Number(row.querySelector(".stem-volume").value) : 0,
-      );
+      return this.rows.map((row, index) => {
+        if (!this.heard.has(index)) return 0;
+        const level = this.trueLevels ? this.trueLevel : this.matched[index];
+        return level * row.querySelector(".stem-volume").value;
+      });
     }
 
     get position() {
@@ -342,6 +373,13 @@
       press(this.querySelector('[data-action="loop"]'), loop);
     }
 
+    setTrueLevels(trueLevels) {
+      this.trueLevels = trueLevels;
+      this.tracks?.setGains(this.gains);
+      this.classList.toggle("stem-true-levels", trueLevels);
+      press(this.querySelector('[data-action="levels"]'), trueLevels);
+    }
+
     toggleView(button) {
       press(button, !this.classList.toggle("stem-waveforms"));
     }
@@ -362,7 +400,8 @@
       for (const Tracks of fromDisk ? [MediaTracks] : [DecodedTracks, MediaTracks]) {
         let tracks;
         try {
-          tracks = new Tracks(this.urls, Number(this.dataset.rate));
+          const loudest = Math.max(1, ...this.matched);
+          tracks = new Tracks(this.urls, Number(this.dataset.rate), loudest);
           await tracks.load();
           tracks.setLoop(this.loop);
           return (this.tracks = tracks);
