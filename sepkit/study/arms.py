@@ -165,6 +165,8 @@ def _arms() -> dict[str, Arm]:
     arm("adam", "Adam at rate 0.001", optimizer="adam", learning_rate=0.001, epsilon=1e-7)
     arm("adam-steps-x4", "four times the steps", base="adam", epochs=40)
 
+    arm("weights-averaged", "the weights averaged over some thousand steps", ema_momentum=0.999)
+
     group = "loss"
     arm("faded", "targets that fade as the estimates do", objective="faded waveform")
     arm("spectrum", "complex spectra instead of waveforms", objective="spectrum")
