@@ -17,7 +17,7 @@ from sepkit.errors import import_optional
 from sepkit.files import check_writable, make_folders, write_json
 from sepkit.metrics import METRICS
 from sepkit.stft import CONTEXT
-from sepkit.study import cards, evaluation, oracles
+from sepkit.study import cards, evaluation, floors, oracles
 from sepkit.study.arms import reported_samples
 from sepkit.study.evaluation import Evaluation
 from sepkit.tracks import Track
@@ -196,6 +196,27 @@ def _known_songs_scores() -> dict[str, Any]:
     return {"song": evaluation.evaluate("experiment3", songs, measures=("report",)).as_dict()}
 
 
+def run_equalizer(*, output: str | Path = "book/results") -> Path:
+    """Compute the gains of the fixed equalizer from Dev, unless there is a result."""
+    return _once(Path(output) / "equalizer.json", "none", floors.equalizer_scores)
+
+
+def run_floors_choices(*, output: str | Path = "book/results") -> Path:
+    """Score options of classical methods on the validation songs, unless there is a result."""
+    return _once(Path(output) / "floors-choices.json", "none", floors.choices_scores)
+
+
+def run_floors(*, output: str | Path = "book/results") -> Path:
+    """Score separation without training on the Test songs, unless there is a result."""
+    return _once(Path(output) / "floors.json", "none", floors.scores_on_test)
+
+
+def run_floors_whole_songs(*, output: str | Path = "book/results") -> Path:
+    """Score it, and Experiment 3, on whole songs that may be heard, unless there is a result."""
+    score = floors.whole_songs_scores
+    return _once(Path(output) / "floors-whole-songs.json", "experiment3", score)
+
+
 def column_distances(published: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], float]:
     """Compare the paper's table with the campaign's, for both splits and both orders of columns.
 
@@ -216,5 +237,9 @@ ANALYSES = {
     "resyntheses": ("Experiment 1 by other resyntheses", run_resyntheses),
     "comparison": ("Experiment 1 by other measures, on Dev and Test", run_comparison),
     "known-songs": ("Experiment 3 on songs it was trained on", run_known_songs),
+    "equalizer": ("the gains of a fixed equalizer, from Dev", run_equalizer),
+    "floors-choices": ("options of classical methods, on validation songs", run_floors_choices),
+    "floors": ("separation without training, on Test", run_floors),
+    "floors-whole-songs": ("the same and Experiment 3, on whole songs", run_floors_whole_songs),
 }
 """Analyses, which train nothing: description and function by name."""
