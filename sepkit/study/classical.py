@@ -152,13 +152,16 @@ def repet_sim(
     if n_frames <= 4:
         return equalizer(magnitudes, gains)
     spectrogram = magnitudes.T
-    repeating = librosa.decompose.nn_filter(
+    # By distances: of a graph without any, librosa keeps the first neighbours, not the nearest.
+    similar = librosa.segment.recurrence_matrix(
         spectrogram,
-        aggregate=np.median,
-        metric="cosine",
-        width=min(apart, n_frames // 4),
         k=neighbours,
+        width=min(apart, n_frames // 4),
+        metric="cosine",
+        mode="distance",
+        sparse=True,
     )
+    repeating = librosa.decompose.nn_filter(spectrogram, rec=similar, aggregate=np.median)
     repeating = np.minimum(repeating, spectrogram)
     foreground = librosa.util.softmask(
         spectrogram - repeating, margin * repeating, power=power, split_zeros=True

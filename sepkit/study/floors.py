@@ -148,7 +148,9 @@ def images_scores(references: np.ndarray, estimates: np.ndarray) -> np.ndarray:
     return np.asarray(scores)
 
 
-def score_floors(tracks: Sequence[Track], gains: np.ndarray) -> dict[str, Evaluation]:
+def score_floors(
+    tracks: Sequence[Track], gains: np.ndarray, *, n_jobs: int = -1
+) -> dict[str, Evaluation]:
     """Score all `separators` on the left channel of songs, by name.
 
     By the report's metrics ("report") and by images ("images"), a row per song. Silence has no
@@ -156,7 +158,7 @@ def score_floors(tracks: Sequence[Track], gains: np.ndarray) -> dict[str, Evalua
     """
     joblib = import_optional("joblib", "evaluation")
     jobs = (joblib.delayed(_score_song)(track, separators(gains)) for track in tracks)
-    return _evaluations(joblib.Parallel(n_jobs=-1)(jobs))
+    return _evaluations(joblib.Parallel(n_jobs=n_jobs)(jobs))
 
 
 def _score_song(
