@@ -206,6 +206,7 @@ def nmf(
     components: int = 16,
     sharpness: float = 1.0,
     divergence: str = "frobenius",
+    trust: float = 0.0,
 ) -> np.ndarray:
     """Separate into spectra that come and go, and share each among the sources by the equalizer.
 
@@ -225,6 +226,9 @@ def nmf(
         it to the source with the largest share.
     divergence : {"frobenius", "kullback-leibler"}
         What the approximation minimises.
+    trust : float
+        How much the equalizer corrects the masks, bin by bin: they are multiplied by its gains to
+        this power, and made to sum to one again.
 
     Returns
     -------
@@ -253,7 +257,8 @@ def nmf(
     # What the equalizer would let each source have of each component, to a power: (4, components).
     shares = np.einsum("sf,cfk->sk", gains, spectra)
     shares = equalizer_gains((shares / shares.max(axis=0, initial=1e-30)) ** sharpness)
-    parts = np.stack([(spectra * s) @ levels for s in shares])
+    parts = np.stack([(spectra * s) @ levels for s in shares]).transpose(0, 3, 2, 1)
+    parts = parts * equalizer(magnitudes, gains) ** trust
     total = parts.sum(axis=0)
     masks = np.where(total > 0, parts / np.where(total > 0, total, 1), 1 / len(gains))
-    return np.moveaxis(masks, (1, 2, 3), (3, 2, 1)).astype(np.float32)
+    return np.asarray(masks, np.float32)

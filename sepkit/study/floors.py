@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sepkit import bsseval, datasets, metrics, separation
+from sepkit import datasets, metrics, separation
 from sepkit.errors import import_optional
 from sepkit.files import packaged, read_json
 from sepkit.separation import EstimateMasks
@@ -32,6 +32,7 @@ TRIED: dict[str, dict[str, tuple[Any, ...]]] = {
         "power": (2.0, 1.0),
     },
     "nmf": {
+        "trust": (0.0, 0.5, 1.0),
         "components": (16, 8, 32, 64),
         "sharpness": (1.0, 2.0, 4.0),
         "divergence": ("frobenius", "kullback-leibler"),
@@ -134,35 +135,34 @@ def _segments(estimate: EstimateMasks, references: np.ndarray, rate: int) -> np.
     return stems[:, : reported_samples(stems.shape[1])]
 
 
-def images_scores(references: np.ndarray, estimates: np.ndarray) -> np.ndarray:
-    """Compute BSS Eval 3's scores of images for an excerpt: filters of 512 taps, one window.
+def images_sdr(references: np.ndarray, estimates: np.ndarray) -> np.ndarray:
+    """Compute the SDR of BSS Eval 3's images: the energy of a source over that of the error [dB].
 
-    SDR, SIR, SAR (3, n_sources) [dB] of sources (n_sources, n_samples, n_channels), as by
-    `sepkit.study.analyses.images_scores` for less than 30 s. This SDR is the energy of the source
-    over that of the error, and so 0 for a silent estimate, which has no SIR and no SAR.
+    For sources (n_sources, n_samples, n_channels), over the whole of them, as by
+    `sepkit.study.analyses.images_scores` for less than 30 s. A silent estimate has 0 dB: all of the
+    source is missing.
     """
-    references = references[:, : estimates.shape[1]]
-    scores = bsseval.scores(references, estimates, window=references.shape[1])[[0, 2, 3], :, 0]
-    silent = bsseval.silent(estimates) & ~bsseval.silent(references)
-    scores[0, silent] = 0.0
-    return np.asarray(scores)
+    references = references[:, : estimates.shape[1]].astype(np.float64)
+    energies = np.sum(references**2, axis=(1, 2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 10 * np.log10(energies / np.sum((references - estimates) ** 2, axis=(1, 2)))
 
 
 def score_floors(
-    tracks: Sequence[Track], gains: np.ndarray, *, n_jobs: int = -1
+    tracks: Sequence[Track], ways: Mapping[str, evaluation.Separator], *, n_jobs: int = -1
 ) -> dict[str, Evaluation]:
-    """Score all `separators` on the left channel of songs, by name.
+    """Score separators on the left channel of songs, by name, several songs at once.
 
-    By the report's metrics ("report") and by images ("images"), a row per song. Silence has no
-    score by the report's metrics, which divide by the energy of the estimate.
+    By the report's metrics ("report") and by `images_sdr` ("images", without SIR and SAR). Silence
+    has no score by the report's metrics: neither its target nor its error has any energy.
     """
     joblib = import_optional("joblib", "evaluation")
-    jobs = (joblib.delayed(_score_song)(track, separators(gains)) for track in tracks)
+    jobs = (joblib.delayed(_score_song)(track, ways) for track in tracks)
     return _evaluations(joblib.Parallel(n_jobs=n_jobs)(jobs))
 
 
 def _score_song(
-    track: Track, ways: dict[str, evaluation.Separator], *, images: bool = True
+    track: Track, ways: Mapping[str, evaluation.Separator], *, images: bool = True
 ) -> dict[str, SongScores]:
     references = track.read()[..., :1]
     scored = {}
@@ -170,7 +170,8 @@ def _score_song(
         estimates = way(references, track.rate)
         rows = {"report": metrics.report_scores(references[..., 0], estimates[..., 0])}
         if images:
-            rows["images"] = images_scores(references, estimates)
+            rows["images"] = np.full((3, len(SOURCES)), np.nan)
+            rows["images"][0] = images_sdr(references, estimates)
         scored[name] = SongScores(track.name, {m: row[np.newaxis] for m, row in rows.items()})
     return scored
 
@@ -181,7 +182,7 @@ def _evaluations(songs: Sequence[dict[str, SongScores]]) -> dict[str, Evaluation
 
 def scores_on_test() -> dict[str, Any]:
     """Score all `separators` on the Test songs, as JSON values by name."""
-    scored = score_floors(datasets.dsd100("test"), read_gains())
+    scored = score_floors(datasets.dsd100("test"), separators(read_gains()))
     return {name: e.as_dict() for name, e in scored.items()}
 
 
