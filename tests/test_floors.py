@@ -59,7 +59,7 @@ def test_the_search_goes_on_until_no_change_of_one_option_helps():
 def test_defaults_are_the_best_that_was_tried_on_the_validation_songs(method):
     tried = results.read_analysis("floors-choices")[method]
     best = max(tried, key=lambda row: np.mean(row["mean"]["SDR"]))["options"]
-    defaults = getattr(classical, method).__kwdefaults__
+    defaults = getattr(classical, method).__kwdefaults__ or {}
     assert {n: list(v) if isinstance(v, tuple) else v for n, v in defaults.items()} == best
 
 

@@ -13,15 +13,16 @@ from sepkit import datasets, metrics, separation
 from sepkit.errors import import_optional
 from sepkit.files import packaged, read_json
 from sepkit.separation import EstimateMasks
-from sepkit.study import band, classical, evaluation
+from sepkit.study import band, classical, evaluation, oracles
 from sepkit.study.arms import reported_samples
 from sepkit.study.evaluation import Evaluation, SongScores
 from sepkit.tracks import SOURCES, Track
 
 TRIED: dict[str, dict[str, tuple[Any, ...]]] = {
+    "equalizer": {},
     "hpss": {
         "trust": (0.0, 0.5, 1.0),
-        "kernels": ((31, 31), (17, 17), (61, 31), (31, 61)),
+        "kernels": ((31, 31), (17, 17), (9, 9), (31, 9), (9, 31)),
         "power": (2.0, 1.0),
     },
     "repet_sim": {
@@ -96,6 +97,7 @@ def search(
         return float(known[0][0].mean())
 
     best = {name: options[0] for name, options in values.items()}
+    gain(best)
     while True:
         before = best
         for name, options in values.items():
@@ -118,11 +120,12 @@ def methods(gains: np.ndarray) -> dict[str, EstimateMasks]:
 
 
 def separators(gains: np.ndarray) -> dict[str, evaluation.Separator]:
-    """Return all `methods` on whole songs, and the equalizer in the report's segments."""
+    """Return all `methods` on whole songs, the equalizer in the report's segments, ideal masks."""
     ways: dict[str, evaluation.Separator] = {
         name: partial(_whole, estimate) for name, estimate in methods(gains).items()
     }
     ways["equalizer, segments"] = partial(_segments, partial(classical.equalizer, gains=gains))
+    ways["ideal ratio masks"] = _ideal
     return ways
 
 
@@ -133,6 +136,10 @@ def _whole(estimate: EstimateMasks, references: np.ndarray, rate: int) -> np.nda
 def _segments(estimate: EstimateMasks, references: np.ndarray, rate: int) -> np.ndarray:
     stems = separation.separate_segments(references.sum(axis=0), estimate)
     return stems[:, : reported_samples(stems.shape[1])]
+
+
+def _ideal(references: np.ndarray, rate: int) -> np.ndarray:
+    return oracles.apply_to_song(oracles.ideal_ratio_masks, references)
 
 
 def images_sdr(references: np.ndarray, estimates: np.ndarray) -> np.ndarray:

@@ -60,6 +60,14 @@ def differences(result: Mapping[str, Any], base: Mapping[str, Any], mode: str) -
     return np.stack([scores[name][0] - scores_of_base[name][0] for name in scores])
 
 
+def interval(gains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute mean and half width of the 95 % interval (Student's t) over songs, the first axis."""
+    from scipy.stats import t  # it takes a second, and only this needs it
+
+    error = gains.std(axis=0, ddof=1) / len(gains) ** 0.5
+    return gains.mean(axis=0), t.ppf(0.975, len(gains) - 1) * error
+
+
 @dataclass(frozen=True)
 class Effect:
     """The effect of an arm's change on the scores of the validation songs.
