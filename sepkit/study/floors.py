@@ -21,26 +21,34 @@ from sepkit.tracks import SOURCES, Track
 TRIED: dict[str, dict[str, tuple[Any, ...]]] = {
     "equalizer": {},
     "hpss": {
-        "trust": (0.0, 0.5, 1.0),
-        "kernels": ((31, 31), (17, 17), (9, 9), (31, 9), (9, 31)),
-        "power": (2.0, 1.0),
+        "trust": (1.0, 0.5, 0.0),
+        "power": (1.0, 2.0, 0.5),
+        "kernels": ((17, 17), (31, 31), (9, 9), (31, 9), (9, 31)),
     },
     "repet_sim": {
-        "trust": (0.0, 0.5, 1.0),
-        "margin": (2.0, 1.0, 5.0),
+        "trust": (1.0, 0.5, 0.0),
+        "power": (1.0, 2.0, 0.5),
+        "margin": (1.0, 2.0, 0.5),
         "neighbours": (20, 10, 50),
         "apart": (172, 43),
-        "power": (2.0, 1.0),
     },
     "nmf": {
-        "trust": (0.0, 0.5, 1.0),
+        "trust": (1.0, 0.5, 0.0),
+        "sharpness": (1.0, 2.0, 0.5),
         "components": (16, 8, 32, 64),
-        "sharpness": (1.0, 2.0, 4.0),
         "divergence": ("frobenius", "kullback-leibler"),
     },
 }
 """Options of the functions of `sepkit.study.classical` that are tried on the validation songs, in
 this order; the first value of each is where the search begins."""
+
+
+ALONE: dict[str, dict[str, Any]] = {
+    "hpss": {"power": 2.0, "trust": 0.0},
+    "repet_sim": {"margin": 2.0, "power": 2.0, "trust": 0.0},
+    "nmf": {"sharpness": 1.0, "trust": 0.0},
+}
+"""Options that take the parts which a method finds as they are, as its authors and librosa do."""
 
 
 def equalizer_scores() -> dict[str, Any]:
@@ -107,7 +115,10 @@ def search(
 
 
 def methods(gains: np.ndarray) -> dict[str, EstimateMasks]:
-    """Return all ways of estimating masks without training, by name, for gains (4, 513)."""
+    """Return all ways of estimating masks without training, by name, for gains (4, 513).
+
+    Each method with the options chosen on the validation songs, and with those in `ALONE`.
+    """
     return {
         "silence": classical.silence,
         "a quarter of the mixture": classical.quarter,
@@ -116,6 +127,9 @@ def methods(gains: np.ndarray) -> dict[str, EstimateMasks]:
         "HPSS": partial(classical.hpss, gains=gains),
         "REPET-SIM": partial(classical.repet_sim, gains=gains),
         "NMF": partial(classical.nmf, gains=gains),
+        "HPSS alone": partial(classical.hpss, gains=gains, **ALONE["hpss"]),
+        "REPET-SIM alone": partial(classical.repet_sim, gains=gains, **ALONE["repet_sim"]),
+        "NMF alone": partial(classical.nmf, gains=gains, **ALONE["nmf"]),
     }
 
 
@@ -218,7 +232,9 @@ def whole_songs_scores(songs: Iterable[Track] | None = None) -> dict[str, Any]:
     songs = whole_songs() if songs is None else list(songs)
     ways = {name: partial(_whole, estimate) for name, estimate in methods(read_gains()).items()}
     ways["Experiment 3"] = _experiment3
-    scored = _evaluations([_score_song(song, ways, images=False) for song in songs])
+    joblib = import_optional("joblib", "evaluation")
+    jobs = (joblib.delayed(_score_song)(song, ways, images=False) for song in songs)
+    scored = _evaluations(joblib.Parallel(n_jobs=-1)(jobs))
     return {
         "songs": [
             {
