@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from sepkit import metrics
 from sepkit.errors import ParameterError, SepkitError
@@ -41,6 +42,13 @@ def test_differences_are_taken_song_by_song():
     other["scores"]["song"]["songs"].pop()
     with pytest.raises(ParameterError, match="different songs"):
         results.differences(card(2), other, "song")
+
+
+def test_an_interval_is_student_s():
+    gains = np.random.default_rng(0).standard_normal((50, 4)) + 1
+    mean, half = results.interval(gains)
+    wanted = scipy.stats.ttest_1samp(gains, 0).confidence_interval(0.95)
+    np.testing.assert_allclose([mean - half, mean + half], [wanted.low, wanted.high])
 
 
 @pytest.mark.parametrize("name", analyses.ANALYSES)

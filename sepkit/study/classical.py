@@ -69,9 +69,9 @@ def hpss(
     magnitudes: np.ndarray,
     gains: np.ndarray,
     *,
-    kernels: tuple[int, int] = (31, 31),
+    kernels: tuple[int, int] = (121, 9),
     power: float = 2.0,
-    trust: float = 0.0,
+    trust: float = 1.0,
 ) -> np.ndarray:
     """Separate by median filters: what is percussive goes to the drums, the rest to the others.
 
@@ -110,10 +110,10 @@ def repet_sim(
     gains: np.ndarray,
     *,
     apart: int = 172,
-    neighbours: int = 20,
-    margin: float = 2.0,
-    power: float = 2.0,
-    trust: float = 0.0,
+    neighbours: int = 50,
+    margin: float = 1.0,
+    power: float = 0.5,
+    trust: float = 1.0,
 ) -> np.ndarray:
     """Separate what does not repeat, for the vocals, from what does, for the others.
 
@@ -203,10 +203,10 @@ def nmf(
     magnitudes: np.ndarray,
     gains: np.ndarray,
     *,
-    components: int = 16,
-    sharpness: float = 1.0,
+    components: int = 32,
+    sharpness: float = 0.5,
     divergence: str = "frobenius",
-    trust: float = 0.0,
+    trust: float = 1.0,
 ) -> np.ndarray:
     """Separate into spectra that come and go, and share each among the sources by the equalizer.
 
