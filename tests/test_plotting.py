@@ -216,3 +216,26 @@ def test_a_forest_has_songs_the_mean_its_interval_and_a_mark_for_the_verdict():
     assert marks["SAR", "second"].get_fillstyle() == "left"
     assert marks["SDR", "second"].get_markerfacecolor() == "white"
     assert marks["SDR", "first"].get_marker() == "s"
+
+
+def test_ladder_puts_the_highest_mean_on_top_and_a_system_without_scores_last():
+    rows = {
+        "low": {"mean": {"SDR": [-2.0, -1.0, -4.0, 1.0]}},
+        "silent": {"mean": {"SDR": [None] * 4}},
+        "high": {"mean": {"SDR": [2.0, 3.0, 1.0, 4.0]}},
+    }
+    figure = plotting.ladder(rows)
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["high", "low", "silent"]
+    assert ax.get_ylim() == (2.5, -0.5)  # the first on top
+    marks = {
+        (line.get_color(), *line.get_xydata()[0])
+        for line in ax.lines
+        if len(line.get_xydata()) == 1
+    }
+    for row, label in enumerate(("high", "low")):
+        values = rows[label]["mean"]["SDR"]
+        wanted = {(plotting.COLOURS[s], v, row) for s, v in zip(SOURCES, values, strict=True)}
+        assert wanted | {("black", np.mean(values), row)} <= marks
+    assert not any(row == 2 for _, _, row in marks)
+    assert [text.get_text() for text in ax.texts] == ["no score"]

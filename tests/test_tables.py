@@ -69,6 +69,9 @@ def test_scores_are_shown_by_metric_and_label():
     rows = cells(tables.scores_table({"a": scores, "b": scores}))
     assert [row[:2] for row in rows[:3]] == [["SDR", "a"], ["", "b"], ["SIR", "a"]]
     assert rows[0][2] == "−1.3 ± −1.3"
+    scores["mean"] |= {"SDR": [None, 0.0, 139.9, 0.0]}
+    first, *_ = cells(tables.scores_table({"a": scores}))
+    assert first[2] == "–" and first[4] == "∞"
 
 
 ROW = {

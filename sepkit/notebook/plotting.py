@@ -217,6 +217,46 @@ _MARKS: dict[str, dict[str, Any]] = {
 }
 
 
+def ladder(rows: Mapping[str, Mapping[str, Any]], *, metric: str = "SDR") -> Figure:
+    """Plot one metric of several systems, a line per system, the highest mean over sources on top.
+
+    `rows` maps labels to ``{"mean": {"SDR": [...], ...}}`` in the order of `sepkit.SOURCES` [dB]:
+    ``card["scores"][mode]["report"]``, as for `sepkit.study.tables.scores_table`. A mark per source
+    and a bar for their mean; a system without scores comes last, and says so.
+    """
+    means = {label: np.array(scored["mean"][metric], np.float64) for label, scored in rows.items()}
+    order = sorted(means, key=lambda label: np.nan_to_num(-means[label].mean(), nan=np.inf))
+    figure, ax = plt.subplots(figsize=(7, 1.2 + 0.34 * len(rows)), layout="constrained")
+    for row, label in enumerate(order):
+        values = means[label]
+        if np.isnan(values).any():
+            ax.text(
+                0,
+                row,
+                "no score",
+                ha="center",
+                va="center",
+                fontsize="small",
+                backgroundcolor="white",
+            )
+            continue
+        ax.plot([values.min(), values.max()], [row, row], color="#cccccc", zorder=0)
+        ax.plot(values.mean(), row, "|", color="black", markersize=13, markeredgewidth=2)
+        for source, value, marker in zip(SOURCES, values, "os^D", strict=True):
+            ax.plot(value, row, marker, color=COLOURS[source], markersize=5)
+    handles = [
+        ax.plot([], [], marker, color=COLOURS[source], label=source)[0]
+        for source, marker in zip(SOURCES, "os^D", strict=True)
+    ]
+    handles += ax.plot([], [], "|", color="black", markersize=11, markeredgewidth=2, label="mean")
+    figure.legend(handles=handles, loc="outside upper center", ncols=5, fontsize="small")
+    ax.axvline(0, color="#777777", linewidth=0.8, zorder=0)
+    ax.set_yticks(range(len(order)), [textwrap.fill(label, 30) for label in order])
+    ax.tick_params(axis="y", labelsize="small")
+    ax.set(xlabel=f"{metric} [dB]", ylim=(len(order) - 0.5, -0.5))
+    return figure
+
+
 class _WithFallback:
     """A widget where a kernel runs, HTML in a static page."""
 

@@ -17,7 +17,7 @@ from sepkit.errors import import_optional
 from sepkit.files import check_writable, make_folders, write_json
 from sepkit.metrics import METRICS
 from sepkit.stft import CONTEXT
-from sepkit.study import artifacts, cards, evaluation, oracles
+from sepkit.study import artifacts, cards, evaluation, floors, oracles
 from sepkit.study.arms import reported_samples
 from sepkit.study.evaluation import Evaluation
 from sepkit.tracks import SOURCES, Track
@@ -240,6 +240,27 @@ def _levels(tracks: Sequence[Track] | None) -> dict[str, Any]:
     return {"songs": found}
 
 
+def run_equalizer(*, output: str | Path = "book/results") -> Path:
+    """Compute the gains of the fixed equalizer from Dev, unless there is a result."""
+    return _once(Path(output) / "equalizer.json", None, floors.equalizer_scores)
+
+
+def run_floors_choices(*, output: str | Path = "book/results") -> Path:
+    """Score options of classical methods on the validation songs, unless there is a result."""
+    return _once(Path(output) / "floors-choices.json", None, floors.choices_scores)
+
+
+def run_floors(*, output: str | Path = "book/results") -> Path:
+    """Score separation without training on the Test songs, unless there is a result."""
+    return _once(Path(output) / "floors.json", None, floors.scores_on_test)
+
+
+def run_floors_whole_songs(*, output: str | Path = "book/results") -> Path:
+    """Score it, and Experiment 3, on whole songs that may be heard, unless there is a result."""
+    score = floors.whole_songs_scores
+    return _once(Path(output) / "floors-whole-songs.json", "experiment3", score)
+
+
 def column_distances(
     published: Mapping[str, Mapping[str, Any]],
 ) -> dict[tuple[str, str], np.ndarray]:
@@ -265,5 +286,9 @@ ANALYSES = {
     "artifacts": ("Experiments 1 and 3: artifacts, step by step", run_artifacts),
     "levels": ("Levels of the true sources of the Test songs", run_levels),
     "known-songs": ("Experiment 3 on songs it was trained on", run_known_songs),
+    "equalizer": ("the gains of a fixed equalizer, from Dev", run_equalizer),
+    "floors-choices": ("options of classical methods, on validation songs", run_floors_choices),
+    "floors": ("separation without training, on Test", run_floors),
+    "floors-whole-songs": ("the same and Experiment 3, on whole songs", run_floors_whole_songs),
 }
 """Analyses, which train nothing: description and function by name."""

@@ -39,9 +39,14 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def with_deviation(mean: float | None, deviation: float | None, digits: int = 1) -> str:
-    """Format a mean and its deviation: "−0.3 ± 1.2"; a dash for what is not defined."""
+    """Format a mean and its deviation: "−0.3 ± 1.2"; "–" for what is not defined, "∞" if endless.
+
+    Ratios above 100 dB are those of rounding errors.
+    """
     if mean is None or deviation is None:
         return "–"
+    if mean > 100:
+        return "∞"
     text = f"{mean:.{digits}f} ± {deviation:.{digits}f}"
     return text.replace("-", "\N{MINUS SIGN}")
 
