@@ -219,16 +219,16 @@ def scores_on_test() -> dict[str, Any]:
 
 
 def whole_songs() -> list[Track]:
-    """List whole songs that may be heard: an open one, three of the band, those of Music Delta.
+    """List whole songs that may be heard: three of the band, and of Music Delta what is at hand.
 
-    Songs that are not at hand are left out.
+    Of Music Delta only songs with all four sources whose stems are those of a finished mix.
     """
-    songs = [track for track in datasets.open_stems() if track.files]
-    songs += band.band_songs(3)
+    songs = band.band_songs(3)
     place = datasets.cache_folder() / "more-stems"
     if (place / "manifest.json").is_file():
         for entry in read_json(place / "manifest.json")["entries"]:
-            if entry["name"].startswith("Music Delta") and set(entry["classes"]) == {*SOURCES}:
+            mixed = entry.get("note", "").startswith("processed stereo stems")
+            if mixed and set(entry["classes"]) == {*SOURCES}:
                 (track,) = datasets.folder(place / entry["name"])
                 songs.append(replace(track, licence=entry["license"]))
     return songs
