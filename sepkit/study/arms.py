@@ -166,6 +166,7 @@ def _arms() -> dict[str, Arm]:
     arm("adam-steps-x4", "four times the steps", base="adam", epochs=40)
 
     arm("weights-averaged", "the weights averaged over some thousand steps", ema_momentum=0.999)
+    arm("shuffle-all-averaged", "the weights averaged", base="shuffle-all", ema_momentum=0.999)
 
     group = "loss"
     arm("faded", "targets that fade as the estimates do", objective="faded waveform")
