@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=[
         "analyses",
         "arms",
+        "artifacts",
         "band",
         "cards",
         "classical",
@@ -20,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "remix",
         "report_network",
         "results",
+        "statistics",
         "studio",
         "tables",
     ],
