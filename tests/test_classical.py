@@ -126,7 +126,7 @@ def loop_with_an_event():
 def test_repet_sim_hands_what_does_not_repeat_to_the_vocals():
     loop, event = loop_with_an_event()
     estimate = partial(
-        classical.repet_sim, gains=EVEN, apart=60, neighbours=3, margin=1.0, trust=0.0
+        classical.repet_sim, gains=EVEN, apart=60, neighbours=3, margin=1.0, power=2.0, trust=0.0
     )
     stems = separation.separate_song(loop + event, estimate)
     assert decibel(event, stems[VOCALS] - event) > 20

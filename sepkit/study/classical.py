@@ -42,7 +42,7 @@ def mean_powers(tracks: Iterable[Track]) -> np.ndarray:
         [np.mean(np.abs(stft.stft(stem[:, :1])[..., 0]) ** 2, axis=0) for stem in track.read()]
         for track in tracks
     ]
-    return np.mean(songs, axis=0, dtype=np.float64)
+    return np.asarray(np.mean(songs, axis=0, dtype=np.float64))
 
 
 def equalizer_gains(powers: np.ndarray) -> np.ndarray:

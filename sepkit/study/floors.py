@@ -241,7 +241,9 @@ def whole_songs_scores(songs: Iterable[Track] | None = None) -> dict[str, Any]:
     metrics.
     """
     songs = whole_songs() if songs is None else list(songs)
-    ways = {name: partial(_whole, estimate) for name, estimate in methods(read_gains()).items()}
+    ways: dict[str, evaluation.Separator] = {
+        name: partial(_whole, estimate) for name, estimate in methods(read_gains()).items()
+    }
     ways["Experiment 3"] = _experiment3
     joblib = import_optional("joblib", "evaluation")
     jobs = (joblib.delayed(_score_song)(song, ways, images=False) for song in songs)
