@@ -88,6 +88,7 @@ def experiment1() -> list[Table]:
         "the mixture": floor("the mixture"),
         "equalizer, the report's segments": floor("equalizer, segments"),
         "equalizer, whole song": floor("equalizer"),
+        "HPSS, whole song": floor("HPSS"),
     }
     return [cells(tables.scores_table(rows)) for rows in (floors | reported | here, by_museval)]
 
@@ -140,7 +141,11 @@ def causes() -> list[Table]:
 
 def experiment3() -> list[Table]:
     labels = {"report": "the report's procedure", "song": "whole song"}
-    ours = {"the mixture": floor("the mixture"), "equalizer, whole song": floor("equalizer")}
+    ours = {
+        "the mixture": floor("the mixture"),
+        "equalizer, whole song": floor("equalizer"),
+        "HPSS, whole song": floor("HPSS"),
+    }
     ours |= {
         f"Experiment {number}, {label}": scores(number, mode)
         for number in (1, 2, 3)
