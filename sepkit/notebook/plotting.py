@@ -192,7 +192,12 @@ def forest(changes: Mapping[str, Any], judged: Mapping[str, Sequence[str]] | Non
     a filled circle is an effect, a half-filled one likely, a square none, an empty circle open.
     """
     figure, axes = plt.subplots(
-        1, 3, figsize=(7.4, 0.9 + 0.42 * len(changes)), layout="constrained", sharey=True
+        1,
+        3,
+        figsize=(7.4, 0.9 + 0.42 * len(changes)),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
     )
     for i, (metric, ax) in enumerate(zip(METRICS, axes, strict=True)):
         ax.axvline(0, color="#777777", linewidth=0.8)

@@ -192,8 +192,6 @@ def _arms() -> dict[str, Arm]:
     arm("effects", "every other time through compressor, distortion, reverb", base="remix-speeds",
         effects=True)  # fmt: skip
     arm("band", "a quarter of it band songs", base="remix-speeds", songs=_with_band)
-    arm("others", "and the 44 songs of the sample that are not in DSD100", base="remix-speeds",
-        songs=_with_others)  # fmt: skip
 
     group = "parts of mixing anew"
     # As many steps as the blocks of songs take: 21 epochs of 130.
