@@ -76,7 +76,7 @@ def test_a_folder_that_exists_is_not_written_into(tmp_path):
 def ran(dsd100):
     """Run all commands of the page in order, with small networks and few steps; give the folder."""
     pytest.importorskip("tensorflow")
-    pytest.importorskip("joblib")
+    get_reusable_executor = pytest.importorskip("joblib.externals.loky").get_reusable_executor
     small = {
         name: replace(
             experiment,
@@ -88,6 +88,8 @@ def ran(dsd100):
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(dsd100.parent)
+        # Processes that earlier tests have left are in another folder.
+        get_reusable_executor().shutdown(wait=True)
         patch.setattr(experiments, "EXPERIMENTS", small)
         for command in PRINTED:
             assert cli.main(shlex.split(command)[1:]) == 0, command
