@@ -220,7 +220,7 @@ def _arms() -> dict[str, Arm]:
     arm("context-100", "contexts of 100 frames", base="songs-84", songs=_with_others,
         sizes=Sizes(context=100), batch_size=8)  # fmt: skip
     longer = replace(short, epochs=3 * short.epochs)
-    for base in ("songs-10", "songs-84", "width-512", "context-100"):
+    for base in ("songs-84", "width-512"):
         arm(f"{base}-steps-x3", "three times the steps", base=base, songs=arms[base].songs,
             remix=longer)  # fmt: skip
 
