@@ -101,7 +101,13 @@ class Arm:
     seeds: int = 1
 
 
-_SEEDS = {"baseline": 5, "remix": 5, "experiment1": 5, "experiment2": 3, "experiment3": 3}
+_CONCLUDED = (
+    "shuffle-all", "hop-512", "blackman-harris", "adam", "weights-averaged", "shuffle-all-averaged",
+    "magnitude", "no-dissimilarity", "base3", "averaging", "offsets", "remix-short", "songs-10",
+    "songs-84", "width-64", "width-512", "context-100", "relative", "balanced",
+    "experiment2", "experiment3",
+)  # fmt: skip
+_SEEDS = dict.fromkeys(_CONCLUDED, 3) | {"baseline": 5, "remix": 5, "experiment1": 5}
 """Number of trainings where it is not 1."""
 
 
@@ -219,10 +225,6 @@ def _arms() -> dict[str, Arm]:
         sizes=Sizes(context=50), batch_size=16)  # fmt: skip
     arm("context-100", "contexts of 100 frames", base="songs-84", songs=_with_others,
         sizes=Sizes(context=100), batch_size=8)  # fmt: skip
-    longer = replace(short, epochs=3 * short.epochs)
-    for base in ("songs-84", "width-512"):
-        arm(f"{base}-steps-x3", "three times the steps", base=base, songs=arms[base].songs,
-            remix=longer)  # fmt: skip
 
     group = "Experiment 3"
     arm("relative", "all segments equally loud", base="remix-speeds", loss="relative")

@@ -290,7 +290,8 @@ def _ablate(options: argparse.Namespace) -> None:
         return
     output = options.output or Path("book/results")
     whole = not options.arms and options.seed is None
-    names = options.arms or [*analyses.ANALYSES, *arms.ARMS, *experiments.EXPERIMENTS]
+    repeated = experiments.EXPERIMENTS if whole else ()
+    names = options.arms or [*analyses.ANALYSES, *arms.ARMS, *repeated]
     chosen = [arms.get_arm(name) for name in names if name not in analyses.ANALYSES]
     trainings = [
         (arm, seed)
