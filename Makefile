@@ -9,9 +9,15 @@ AUDIO := $(CURDIR)/book/_static/audio
 # What the chapters read.
 WEIGHTS := $(foreach n,1 2 3,weights/experiment$(n).weights.h5 weights/experiment$(n).json)
 
+# Figures are drawn twice: for the light and for the dark theme.
+NOTEBOOKS := SEPKIT_PLAYER_DIRECTORY="$(AUDIO)" BOOK_DARK_FIGURES="$(CURDIR)/book/_static/dark" \
+	PYTHONSTARTUP="$(CURDIR)/book/_extensions/dark_figures.py" TF_CPP_MIN_LOG_LEVEL=3
+
+# What npm brings into the site, at the versions of the lock file.
+NPM := book/_extensions/node_modules/.package-lock.json
+
 # Warnings are errors, and so is a reference that leads nowhere. Notebooks call what is in .venv.
-JUPYTER_BOOK = PATH="$(CURDIR)/$(BIN):$$PATH" \
-	SEPKIT_PLAYER_DIRECTORY="$(AUDIO)" TF_CPP_MIN_LOG_LEVEL=3 \
+JUPYTER_BOOK = PATH="$(CURDIR)/$(BIN):$$PATH" $(NOTEBOOKS) \
 	jupyter-book build book -W -n --keep-going --config _config.yml --toc "$(CURDIR)/_toc.yml"
 
 # The oldest versions are tried on what computes, and on the notebooks.
@@ -24,7 +30,7 @@ MEASURES := mutmut==3.8.1 pytest-cov==7.1.0
 CORE := errors files decoding encoding audio tracks datasets stft weights network masks model losses \
 	batches training separation bsseval metrics cli
 
-.PHONY: test trust mutants coverage measures book book-alone site lint linkcheck test-lowest notebooks lowest \
+.PHONY: test trust mutants coverage measures book book-alone site pdf lint linkcheck test-lowest notebooks lowest \
 	bench rehearsal bench-peers constraints clean ffmpeg weights
 
 # Two processes, each of which computes in one thread: what is tested is short, and compiling is not.
@@ -46,7 +52,7 @@ trust: .venv/installed ffmpeg
 book: weights .venv/installed ffmpeg
 	rm -rf _build book/_static
 	mkdir -p "$(AUDIO)"
-	SEPKIT_PLAYER_DIRECTORY="$(AUDIO)" TF_CPP_MIN_LOG_LEVEL=3 PATH="$(CURDIR)/$(BIN):$$PATH" \
+	$(NOTEBOOKS) PATH="$(CURDIR)/$(BIN):$$PATH" \
 		$(BIN)/python book/_extensions/execute.py _build/.jupyter_cache
 	$(MAKE) --no-print-directory site
 
@@ -54,18 +60,22 @@ book: weights .venv/installed ffmpeg
 book-alone: weights
 	rm -rf _build book/_static
 	mkdir -p "$(AUDIO)" _build/executed
-	SEPKIT_EXECUTED="$(CURDIR)/_build/executed" SEPKIT_PLAYER_DIRECTORY="$(AUDIO)" \
+	SEPKIT_EXECUTED="$(CURDIR)/_build/executed" $(NOTEBOOKS) \
 		$(MAKE) --no-print-directory notebooks
 	$(BIN)/python book/_extensions/execute.py _build/.jupyter_cache --executed _build/executed
 	$(MAKE) --no-print-directory site
 
 # The site from notebooks in the cache; one that is not there runs now.
-site: weights .venv/installed ffmpeg
+site: weights .venv/installed ffmpeg $(NPM)
 	mkdir -p "$(AUDIO)"
 	$(JUPYTER_BOOK) --path-output .
 	SEPKIT_SITE="$(CURDIR)/_build/html" $(BIN)/python -m pytest -n 2 tests/test_book.py tests/test_book_tables.py
 
-linkcheck: weights .venv/installed ffmpeg
+# Each page of the site as _build/pdf/NAME.pdf, and all as book.pdf; needs Chromium.
+pdf: .venv/installed
+	$(BIN)/python book/_extensions/pdf.py _build/html _build/pdf
+
+linkcheck: weights .venv/installed ffmpeg $(NPM)
 	mkdir -p "$(AUDIO)"
 	$(JUPYTER_BOOK) --path-output _build/linkcheck --builder linkcheck
 
@@ -82,11 +92,15 @@ test-lowest: lowest
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n 2 --dist worksteal \
 		$(wildcard $(LOWEST:%=tests/test_%.py))
 
-# Notebooks run elsewhere, and there see the wheel alone: a checkout in its place would skip them all.
+# Each notebook in an environment of its own, which sees all but sepkit: its first cell installs that.
 notebooks: lowest
-	cd / && $(CURDIR)/.venv-lowest/bin/python -c \
-		'import nbclient, sepkit; assert "site-packages" in sepkit.__file__, sepkit.__file__'
-	.venv-lowest/bin/python -m pytest -n 2 --dist worksteal --durations=5 tests/test_notebooks.py
+	rm -rf _build/wheel
+	$(BIN)/uv build --quiet --wheel --out-dir _build/wheel
+	$(BIN)/uv pip uninstall --quiet --python .venv-lowest/bin/python sepkit
+	@# From elsewhere and without conftest.py: both would bring the checkout's sepkit along.
+	cd / && SEPKIT_WHEEL="$$(echo "$(CURDIR)"/_build/wheel/*.whl)" \
+		"$(CURDIR)/.venv-lowest/bin/python" -m pytest -n 2 --dist worksteal --durations=5 \
+		--noconftest "$(CURDIR)/tests/test_notebooks.py"
 
 # Lines and branches of the core that its tests reach, 95 % at least.
 coverage: measures ffmpeg
@@ -132,6 +146,10 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode \
 		-c constraints.txt -e '.[book,test]'
+	@touch $@
+
+$(NPM): book/_extensions/package-lock.json .venv/installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefix book/_extensions --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # The package from its wheel, at the oldest versions. One too old for this Python has no wheel: then

@@ -314,12 +314,12 @@ def _folder_track(
 def _read_files(files: tuple[Path, ...]) -> Stems:
     stems: Stems = {}
     forms = []
-    for source, path in zip(SOURCES, files, strict=True):
+    for path in files:
         try:
-            stems[source], rate = audio.read(path)
+            stems[path.stem], rate = audio.read(path)
         except AudioError as error:
             raise DatasetError(str(error)) from error
-        forms.append((*stems[source].shape, rate))
+        forms.append((*stems[path.stem].shape, rate))
         check_alike(files, forms)
     return stems
 
@@ -344,68 +344,91 @@ def check_alike(files: Sequence[Path], forms: Sequence[tuple[int, ...]]) -> None
 
 
 def open_stems() -> list[Track]:
-    """List whole songs under free licences, for listening.
+    """List songs under free licences, for listening.
 
     Returns
     -------
     list of Track
-        From ``SEPKIT_DATA/open-stems`` if they are there; else pooch fetches the artists' files on
-        first reading, from the commit that the packaged manifest names.
+        In the order of the packaged manifest: first a whole song of four minutes, then the short
+        ones of Music Delta. Each has its credit line. A source that a song lacks is silence: three
+        songs have no vocals. `Track.files` names the stems of a song that lie below
+        ``SEPKIT_DATA``. Of the others, pooch fetches the artists' files on first reading, from the
+        commit that the manifest names.
 
     Notes
     -----
-    Stems in ``SEPKIT_DATA`` are checked by hash. The commit in their address pins the artists'
+    Stems below ``SEPKIT_DATA`` are checked by hash. The commit in their address pins the artists'
     files; pooch also checks those whose SHA-256 the manifest records as ``upstream_sha256``. It
     records none yet.
+
+    Where the artists left only raw mono tracks, levels and pans are ours: the tracks of a source
+    sound at equal power, each in its place (``pans``, -1 is left and 1 right), and the stem at its
+    RMS level (``level_db``, re full scale).
     """
     tracks = []
     for song in read_json(packaged("open_stems.json"))["songs"]:
-        name = f"{song['artist']} - {song['title']}"
-        files = tuple(cache_folder() / "open-stems" / name / f"{source}.ogg" for source in SOURCES)
+        name, place = f"{song['artist']} - {song['title']}", cache_folder() / song["folder"]
+        files = tuple(place / f"{source}.ogg" for source in SOURCES if song["sources"][source])
         local = all(path.is_file() for path in files)
         reader = partial(_read_open, song, files) if local else partial(_fetch_open, song)
-        used = files if local else ()
-        tracks.append(Track(name, song["artist"], song["license"], RATE, reader, used))
-    return sorted(tracks, key=lambda track: track.name)
+        here = files if local else ()
+        artist, licence, credit = song["artist"], song["license"], song["credit"]
+        tracks.append(Track(name, artist, licence, RATE, reader, here, credit=credit))
+    return tracks
 
 
 def _read_open(song: dict[str, Any], files: tuple[Path, ...]) -> Stems:
-    for source, path in zip(SOURCES, files, strict=True):
-        if hashlib.sha256(path.read_bytes()).hexdigest() != song["sha256"][source]:
+    for path in files:
+        if hashlib.sha256(path.read_bytes()).hexdigest() != song["sha256"][path.stem]:
             raise DatasetError(f"{path}: not the file of the manifest; delete its folder")
-    return _read_files(files)
+    return _with_silence(_read_files(files))
+
+
+def _with_silence(stems: Stems) -> Stems:
+    silence = np.zeros_like(next(iter(stems.values())))
+    return {source: stems.get(source, silence) for source in SOURCES}
 
 
 def _fetch_open(song: dict[str, Any]) -> Stems:
+    parts = {s: [_fetch_part(song, path) for path in song["sources"][s]] for s in SOURCES}
+    n_samples = max(len(part) for stems in parts.values() for part in stems)
+    mixed = {s: _mix(song, s, parts[s], n_samples) for s in SOURCES if parts[s]}
+    return _with_silence(mixed)
+
+
+def _mix(song: dict[str, Any], source: str, parts: list[np.ndarray], n_samples: int) -> np.ndarray:
+    stem = np.zeros((n_samples, 2), np.float32)
+    for i, part in enumerate(parts):
+        if "pans" in song:
+            pan = song["pans"][source][i]
+            part = part / _rms(part) * np.sqrt([1 - pan, 1 + pan], dtype=np.float32)
+        stem[: len(part)] += part
+    gain = song["gain"] if "gain" in song else 10 ** (song["level_db"][source] / 20) / _rms(stem)
+    return np.float32(gain) * stem
+
+
+def _rms(stem: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(stem, dtype=np.float64))))
+
+
+def _fetch_part(song: dict[str, Any], path: str) -> np.ndarray:
     import pooch
 
     repository = song["source_repository"].removeprefix("github ")
     base = f"https://raw.githubusercontent.com/{repository}/{song['commit']}/"
-    place = cache_folder() / "open-stems-upstream" / song["commit"]
-    parts: dict[str, list[np.ndarray]] = {source: [] for source in SOURCES}
-    for source, path in [(s, path) for s in SOURCES for path in song["sources"][s]]:
-        try:
-            file = pooch.retrieve(
-                base + urllib.parse.quote(path),
-                known_hash=song.get("upstream_sha256", {}).get(path),
-                path=place,
-                fname=Path(path).name,
-            )
-        except ValueError as error:  # pooch's, of a hash that differs
-            raise DatasetError(
-                f"{path}: not the file of the manifest; set SEPKIT_DATA to a folder that holds "
-                "open-stems"
-            ) from error
-        except Exception as error:  # requests raises errors of many kinds
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            raise DatasetError(
-                f"{path}: cannot be fetched ({reason}); go online, or set "
-                "SEPKIT_DATA to a folder that holds open-stems"
-            ) from error
-        parts[source].append(audio.read(file, rate=RATE)[0])
-    n_samples = max(len(part) for stems in parts.values() for part in stems)
-    return {
-        source: np.float32(song["gain"])
-        * np.sum([audio.fix_length(part, n_samples) for part in parts[source]], axis=0)
-        for source in SOURCES
-    }
+    remedy = f"set SEPKIT_DATA to a folder that holds {song['folder']}"
+    try:
+        file = pooch.retrieve(
+            base + urllib.parse.quote(path),
+            known_hash=song.get("upstream_sha256", {}).get(path),
+            path=cache_folder() / "open-stems-upstream" / song["commit"],
+            fname=Path(path).name,
+        )
+    except ValueError as error:  # pooch's, of a hash that differs
+        raise DatasetError(f"{path}: not the file of the manifest; {remedy}") from error
+    except Exception as error:  # requests raises errors of many kinds
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise DatasetError(
+            f"{path}: cannot be fetched ({reason}); go online, or {remedy}"
+        ) from error
+    return audio.read(file, rate=RATE)[0]

@@ -54,6 +54,8 @@ class Track:
         The files that hold it; none for a song that is computed.
     genre : str
         Genre, if the data set has one.
+    credit : str
+        Whom and what to credit wherever it is heard, if more than name and licence.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Track:
     reader: Callable[[], Stems]
     files: tuple[Path, ...] = ()
     genre: str = ""
+    credit: str = ""
 
     @cached_property
     def stems(self) -> Stems:

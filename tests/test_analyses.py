@@ -65,6 +65,18 @@ def test_levels_are_those_of_the_left_channel_beside_its_mixture(tmp_path):
     left = songs[1].stems["drums"][:, 0], songs[1].mixture[:, 0]
     wanted = 20 * np.log10(np.std(left[0]) / np.std(left[1]))
     assert told[1]["level"]["drums"] == pytest.approx(wanted, abs=0.01)
+    overlap = analyses.dominated(songs[1].read()[..., 0])
+    assert told[1]["dominated"] == pytest.approx(overlap, abs=1e-4)
+
+
+def test_energy_is_dominated_where_a_source_has_most_of_the_magnitudes():
+    time = np.arange(44100)
+    low, high = (np.sin(2 * np.pi * bin * time / 1024) for bin in (20, 300))
+    # Far apart in frequency, each has its bins; in one bin, three quarters against a quarter.
+    alone = analyses.dominated(np.stack([low, high]))
+    assert alone == pytest.approx({"0.5": 1, "0.7": 1, "0.9": 1}, abs=1e-3)
+    shared = analyses.dominated(np.stack([3 * low, low]))
+    assert shared == pytest.approx({"0.5": 1, "0.7": 1, "0.9": 0}, abs=1e-3)
 
 
 def test_committed_levels_are_of_the_songs_that_the_cards_score():

@@ -14,8 +14,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import sepkit
 from sepkit import cli
@@ -106,6 +108,21 @@ def test_launch_links_lead_to_the_remote_and_leak_no_token(remote, address, publ
     assert publish.web_address(remote) == address
 
 
+@pytest.mark.parametrize(
+    ("repository", "url", "address"),
+    [
+        ("https://github.com/Owner/name", "", "https://owner.github.io/name/"),
+        ("https://github.com/owner/name", "https://book.org", "https://book.org/"),
+        ("https://gitlab.com/owner/name", "", None),
+        ("", "https://book.org/de", "https://book.org/de/"),
+    ],
+)
+def test_the_site_knows_its_address(repository, url, address, publish, monkeypatch):
+    monkeypatch.setenv("BOOK_REPOSITORY", repository)
+    monkeypatch.setenv("BOOK_URL", url)
+    assert publish.site_address() == address
+
+
 @pytest.mark.parametrize("address", ["https://github.com/owner/name", ""])
 def test_the_command_for_colab_names_the_repository_where_it_is_known(address, publish):
     app = types.SimpleNamespace(
@@ -117,6 +134,77 @@ def test_the_command_for_colab_names_the_repository_where_it_is_known(address, p
     context = {"body": command}
     publish.name_repository(app, "index", "page.html", context, None)
     assert context["body"] == command.replace("REPOSITORY", address or "REPOSITORY")
+
+
+# Symbols.
+
+# Letters of LaTeX that are no symbols: functions, relations, layout.
+COMMANDS = re.compile(
+    r"\\(?:begin|end)\{\w+\*?\}|\\(?:[dt]?frac|sqrt|sum|log|cos|sin|cot|max|min|infty|in|to|pm|"
+    r"times|cdot|dots|approx|leftarrow|l?[bB]ig[lr]?|left|right|[lr][Vv]ert|[lr]angle|[gln]e|pi|"
+    r"partial|q?quad|underbrace|overline|top|mathbb|mathbf|hat|bar|top|circ|colon|!|,|;)(?![A-Za-z])"
+)
+WORDS = re.compile(r"\\(?:text|mathrm|operatorname)\{[^}]*\}")
+
+
+def formulas(text: str) -> list[str]:
+    """Extract the formulas of Markdown."""
+    code = re.compile(r"^```(?:bash|python|\n).*?^```|`[^`\n]+`", re.M | re.S)
+    found = re.findall(r"\$\$(.+?)\$\$|(?<![\\$])\$(?![\s$])(.+?)\$", code.sub("", text), re.S)
+    return [block or inline for block, inline in found]
+
+
+def letters(formula: str) -> set[str]:
+    """List the Latin and Greek letters of a formula that stand for something."""
+    expected = re.sub(r"\\operatorname\{E\}", r" \\Expected ", formula)
+    bare = COMMANDS.sub(" ", WORDS.sub(" ", expected))
+    return set(re.findall(r"\\[A-Za-z]+|[A-Za-z]", bare))
+
+
+@pytest.fixture(scope="module")
+def symbols() -> dict[str, set[str]]:
+    """Read the glossary's table: a symbol as it is written, and the pages that use it."""
+    text = (BOOK / "glossary.md").read_text(encoding="utf-8").partition("## Symbols")[2]
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| $")]
+    table: dict[str, set[str]] = {}
+    for written, *_, used in rows:
+        pages = set(re.findall(r"`(\w+)`", used)) or {"everywhere"}
+        for symbol in re.findall(r"\$([^$]+)\$", written):
+            assert symbol not in table, f"{symbol} has two rows"
+            table[symbol] = pages
+    return table
+
+
+def test_every_symbol_of_a_formula_is_in_the_glossary(symbols):
+    known: dict[str, set[str]] = {}
+    for symbol, pages in symbols.items():
+        for letter in letters(symbol):
+            known.setdefault(letter, set()).update(pages)
+    lost = []
+    for path in sorted(BOOK.glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            for formula in formulas(cell.source) if cell.cell_type == "markdown" else []:
+                for letter in letters(formula):
+                    if not {path.stem, "everywhere"} & known.get(letter, set()):
+                        lost.append((path.stem, letter, formula.strip()[:50]))
+    assert lost == []
+
+
+def test_the_glossary_lists_no_symbol_that_its_pages_lack(symbols):
+    used = {
+        path.stem: {
+            letter
+            for cell in nbformat.read(path, as_version=4).cells
+            if cell.cell_type == "markdown"
+            for formula in formulas(cell.source)
+            for letter in letters(formula)
+        }
+        for path in BOOK.glob("*.ipynb")
+    }
+    for symbol, pages in symbols.items():
+        for page in pages - {"everywhere"}:
+            found = letters(symbol)
+            assert not found or found & used[page], (symbol, page)
 
 
 # The site.
@@ -243,14 +331,46 @@ def test_every_sound_and_picture_of_a_script_is_a_file_of_the_site(pages, site):
     assert [n for n, p in pages.items() if "data:audio" in p.path.read_text("utf-8")] == []
 
 
-def test_no_page_exceeds_three_megabytes_without_its_sound(pages):
-    sizes = {}
+def _first_view(page):
+    """List the files that a page loads in the light theme, before anybody presses a button."""
+    html = page.path.read_text(encoding="utf-8")
+    dark = set(re.findall(r'<img class="only-dark"[^>]*src="([^"]+)"', html))
+    files = {_file(page, load) for load in page.loads if load not in dark and ":" not in load}
+    if 'class="katex"' in html:
+        fonts = page.path.parent / "_static" / "fonts"
+        names = [
+            "Main-Regular",
+            "Main-Bold",
+            "Math-Italic",
+            "AMS-Regular",
+            "Size1-Regular",
+            "Size2-Regular",
+        ]
+        files |= {fonts / f"KaTeX_{name}.woff2" for name in names}
+    return {page.path, *files}
+
+
+def test_no_page_exceeds_a_megabyte_and_a_half_without_its_sound(pages):
+    sizes = {
+        name: sum(path.stat().st_size for path in _first_view(page)) for name, page in pages.items()
+    }
+    assert {name: size for name, size in sizes.items() if size > 1.5e6} == {}
+
+
+def test_every_figure_of_a_page_has_a_dark_copy_of_its_size(pages):
+    figures = 0
     for name, page in pages.items():
-        pictures = {
-            _file(page, load) for load in page.loads if re.search(r"\.(png|svg|webp)$", load)
-        }
-        sizes[name] = page.path.stat().st_size + sum(path.stat().st_size for path in pictures)
-    assert {name: size for name, size in sizes.items() if size > 3e6} == {}
+        html = page.path.read_text(encoding="utf-8")
+        light = re.findall(r'<img class="only-light"[^>]*src="([^"]+)"', html)
+        dark = re.findall(r'<img class="only-dark"[^>]*src="([^"]+)"', html)
+        drawn = re.findall(r'src="((?:\.\./)*_images/[0-9a-f]{64}\.webp)"', html)
+        assert drawn == light and len(dark) == len(light), name
+        for pair in zip(light, dark, strict=True):
+            sizes = [Image.open(_file(page, picture)).size for picture in pair]
+            # The margins of a drawing are rounded to a pixel.
+            np.testing.assert_allclose(*sizes, atol=2, err_msg=f"{name}: {pair}")
+        figures += len(dark)
+    assert figures > 40
 
 
 def test_no_link_within_the_site_is_dead(pages):
@@ -268,12 +388,25 @@ def test_no_link_within_the_site_is_dead(pages):
     assert dead == []
 
 
-def test_formulas_are_set_by_the_sites_own_mathjax(pages):
+def test_formulas_are_set_in_the_page_and_need_no_script(pages, site):
     html = {name: page.path.read_text(encoding="utf-8") for name, page in pages.items()}
-    formulas = {name for name, text in html.items() if re.search(r'class="math ', text)}
-    assert formulas
+    formulas = {name for name, text in html.items() if 'class="math' in text}
+    assert len(formulas) > 10
     for name in formulas:
-        assert any("_static/tex-svg-full.js" in load for load in pages[name].loads), name
+        assert html[name].count('class="katex"') == html[name].count("<math "), name
+        assert any("katex.min.css" in load for load in pages[name].loads), name
+    scripts = [load for page in pages.values() for load in page.loads if ".js" in load]
+    assert not [load for load in scripts if "mathjax" in load or "tex-svg" in load]
+    style = (site / "_static" / "katex.min.css").read_text(encoding="utf-8")
+    fonts = set(re.findall(r"url\((fonts/[^)]+)\)", style))
+    assert len(fonts) > 10
+    assert [font for font in fonts if not (site / "_static" / font).is_file()] == []
+
+
+def test_icons_are_drawn_in_the_page(pages):
+    html = {name: page.path.read_text(encoding="utf-8") for name, page in pages.items()}
+    assert [name for name, text in html.items() if re.search(r"<i class=\"[^\"]*\bfa-", text)] == []
+    assert "fa-circle-half-stroke" in html["index.html"]
 
 
 def test_every_public_name_is_in_the_reference(pages):

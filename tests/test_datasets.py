@@ -497,39 +497,119 @@ def test_sepkit_data_must_be_absolute(monkeypatch):
     one_line(error, "SEPKIT_DATA=data")
 
 
-def test_open_stems_in_the_cache_match_their_hashes(sample):
-    songs = datasets.open_stems()
-    if not songs[0].files:
-        pytest.skip("SEPKIT_DATA names no folder that holds open-stems")
-    assert [song.name for song in songs] == ["Software-Entwicklungskit - Potassium"]
-    assert songs[0].licence == "CC0-1.0"
-    excerpt = songs[0].excerpt(60, 62)
-    check(excerpt, n_samples=2 * RATE)
-    assert np.abs(excerpt.mixture).max() > 0.1
+# Songs under free licences.
+
+
+def manifest():
+    return datasets.read_json(datasets.packaged("open_stems.json"))["songs"]
+
+
+def named(title):
+    (song,) = [song for song in datasets.open_stems() if song.name.endswith(f" - {title}")]
+    return song
+
+
+def test_open_stems_have_licence_link_credit_addresses_and_hashes():
+    songs = manifest()
+    assert len(songs) == 14 == len({song["title"] for song in songs})
+    assert [song["license"] for song in songs] == ["CC0-1.0"] + 13 * ["CC-BY-NC-SA-4.0"]
+    for song, track in zip(songs, datasets.open_stems(), strict=True):
+        assert track.name == f"{song['artist']} - {song['title']}"
+        assert track.licence == song["license"]
+        assert track.licence_url == song["license_url"] != ""
+        # The credit names the artist, the song and where it comes from.
+        repository = song["source_repository"].removeprefix("github ")
+        for part in (song["artist"], song["title"], f"github.com/{repository}"):
+            assert part in track.credit
+        assert len(song["commit"]) == 40 and int(song["commit"], 16)
+        assert tuple(song["sources"]) == SOURCES
+        paths = sum(song["sources"].values(), [])
+        # A song's files lie in the cache by name, beside those of others of its commit.
+        assert len({path.rpartition("/")[2] for path in paths}) == len(paths)
+        assert {source for source in SOURCES if song["sources"][source]} == {*song["sha256"]}
+        assert all(len(value) == 64 and int(value, 16) for value in song["sha256"].values())
+
+
+def test_open_stems_state_a_gain_or_levels_and_each_files_pan():
+    for song in manifest():
+        assert ("gain" in song) != ("level_db" in song)
+        assert song.get("level_db", song["sha256"]).keys() == song["sha256"].keys()
+        for source, paths in song["sources"].items():
+            pans = song.get("pans", {source: [0.0] * len(paths)})[source]
+            assert len(pans) == len(paths) and all(abs(pan) <= 0.4 for pan in pans)
+        raw = any("_RAW_" in path for path in sum(song["sources"].values(), []))
+        assert raw == ("pans" in song) == ("levels and pans set by sepkit" in song["credit"])
+
+
+@pytest.mark.parametrize("i", range(14))
+def test_open_stems_at_hand_match_their_hashes_and_are_stems_of_equal_length(i):
+    song, track = manifest()[i], datasets.open_stems()[i]
+    if not track.files:
+        pytest.skip(f"SEPKIT_DATA names no folder that holds {song['folder']}")
+    check(track, n_samples=round(song["duration"] * RATE))
+    assert track.mixture.shape[1] == 2 and 0.3 < np.abs(track.mixture).max() < 1.02
+    for source, stem in track.stems.items():
+        assert stem.any() == (source in song["sha256"])
+        if source in song.get("level_db", ()):
+            level = 10 * np.log10(np.mean(stem.astype(float) ** 2))
+            assert level == pytest.approx(song["level_db"][source], abs=0.01)
+
+
+@pytest.mark.parametrize("title", ["Punk", "80sRock", "Rock"])
+def test_open_stems_fetched_sound_as_those_at_hand(title, tmp_path, monkeypatch):
+    """Levels and pans of the manifest are those of the stems: raw tracks, and stems as mixed."""
+    pooch = pytest.importorskip("pooch")
+    here = named(title)
+    if not here.files:
+        pytest.skip("SEPKIT_DATA names no folder that holds more-stems")
+    (song,) = [song for song in manifest() if song["title"] == title]
+    upstream = {}
+    for source, paths in song["sources"].items():
+        stem = here.stems[source][:, :1] if "pans" in song else here.stems[source]
+        for i, path in enumerate(paths):
+            # Of raw tracks each has a level of its own, of a mix all have the same.
+            level = 0.1 * len(source) if "pans" in song else 1 / len(paths)
+            upstream[Path(path).name] = tmp_path / f"{source}{i}.wav"
+            audio.write(upstream[Path(path).name], level * stem, RATE, bit_depth="32f")
+
+    monkeypatch.setattr(pooch, "retrieve", lambda url, fname, **_: str(upstream[fname]))
+    monkeypatch.setenv("SEPKIT_DATA", str(tmp_path))
+    fetched = named(title)
+    assert fetched.files == ()
+    for source, stem in here.stems.items():
+        error = np.sum((fetched.stems[source] - stem) ** 2) / np.sum(stem**2)
+        assert 10 * np.log10(error) < -20  # Vorbis blurs pans a little
 
 
 def test_open_stems_of_other_content_are_refused(tmp_path, monkeypatch, stems_folder):
     place = stems_folder("open-stems/Software-Entwicklungskit - Potassium", suffix=".ogg")
     monkeypatch.setenv("SEPKIT_DATA", str(tmp_path))
-    (song,) = datasets.open_stems()
     with pytest.raises(DatasetError, match="not the file of the manifest") as error:
-        _ = song.stems
+        _ = named("Potassium").stems
     one_line(error, place / "bass.ogg")
 
 
-def test_open_stems_are_mixed_from_the_files_that_the_manifest_names(tmp_path, monkeypatch):
+@pytest.fixture
+def fetched(tmp_path, monkeypatch):
+    """Addresses that were fetched; each gives other noise, one sample longer than the last."""
     pooch = pytest.importorskip("pooch")
-    fetched = []
+    addresses = []
 
     def retrieve(url, **options):
-        fetched.append(url)
-        path = tmp_path / f"{len(fetched)}.wav"
-        audio.write(path, noise(1000 + len(fetched), seed=len(fetched)), RATE)
+        addresses.append(url)
+        n = len(addresses)
+        path = tmp_path / f"{n}.wav"
+        channels = 1 if "_RAW_" in url else 2
+        audio.write(path, noise(1000 + n, channels, seed=n), RATE)
         return str(path)
 
     monkeypatch.setattr(pooch, "retrieve", retrieve)
     monkeypatch.setenv("SEPKIT_DATA", str(tmp_path))
-    (song,) = datasets.open_stems()
+    return addresses
+
+
+def test_open_stems_are_mixed_from_the_files_that_the_manifest_names(fetched):
+    song = named("Potassium")
     assert fetched == [] and song.files == ()
     check(song, n_samples=1000 + 19)
     assert len(fetched) == 19 and all("%20" in url or " " not in url for url in fetched)
@@ -541,12 +621,37 @@ def test_open_stems_are_mixed_from_the_files_that_the_manifest_names(tmp_path, m
     np.testing.assert_allclose(song.stems["bass"], 0.781906 * wanted, atol=1e-6)
 
 
+def test_a_source_that_an_open_song_lacks_is_silence(fetched):
+    song = named("Zeppelin")
+    check(song, n_samples=1000 + 4)
+    assert len(fetched) == 4 and not song.stems["vocals"].any()
+    assert all(song.stems[source].any() for source in ("bass", "drums", "other"))
+
+
+def test_raw_tracks_sound_at_equal_power_in_their_places_at_the_manifests_level(fetched):
+    (song,) = [song for song in manifest() if song["title"] == "SpeedMetal"]
+    stems = named("SpeedMetal").stems
+    for source, level in song["level_db"].items():
+        power = np.mean(stems[source].astype(float) ** 2)
+        assert 10 * np.log10(power) == pytest.approx(level, abs=1e-3)
+    assert song["pans"]["other"] == [-0.4, 0.4]
+    parts = [audio.fix_length(noise(1000 + n, 1, seed=n), 1004)[:, 0] for n in (3, 4)]
+    left, right = (part / np.sqrt(np.mean(part**2)) for part in parts)
+    wanted = np.stack(
+        [np.sqrt(1.4) * left + np.sqrt(0.6) * right, np.sqrt(0.6) * left + np.sqrt(1.4) * right], 1
+    )
+    cosine = np.sum(wanted * stems["other"]) / np.sqrt(
+        np.sum(wanted**2) * np.sum(stems["other"] ** 2)
+    )
+    assert cosine == pytest.approx(1, abs=1e-5)
+    np.testing.assert_array_equal(stems["bass"][:, 0], stems["bass"][:, 1])
+
+
 @pytest.fixture
 def upstream(tmp_path, monkeypatch):
     """The artists' files, downloaded before, with their hashes in the manifest; no network."""
     pooch = pytest.importorskip("pooch")
-    manifest = datasets.read_json(datasets.packaged("open_stems.json"))
-    (song,) = manifest["songs"]
+    song = manifest()[0]
     place = tmp_path / "open-stems-upstream" / song["commit"]
     place.mkdir(parents=True)
     song["upstream_sha256"] = {}
@@ -555,7 +660,7 @@ def upstream(tmp_path, monkeypatch):
         audio.write(file.with_suffix(".wav"), noise(1000), RATE)
         file.with_suffix(".wav").rename(file)
         song["upstream_sha256"][path] = hashlib.sha256(file.read_bytes()).hexdigest()
-    monkeypatch.setattr(datasets, "read_json", lambda _: manifest)
+    monkeypatch.setattr(datasets, "read_json", lambda _: {"songs": [song]})
     monkeypatch.setenv("SEPKIT_DATA", str(tmp_path))
 
     def fail(*_, **__):
@@ -592,7 +697,7 @@ def test_an_upstream_file_of_another_hash_is_not_used(upstream, monkeypatch):
     one_line(error, first.name, "SEPKIT_DATA")
 
 
-def test_open_stems_without_network_name_the_file(tmp_path, monkeypatch):
+def test_open_stems_without_network_name_what_is_missing(tmp_path, monkeypatch):
     pooch = pytest.importorskip("pooch")
 
     def fail(*_, **__):
@@ -600,6 +705,11 @@ def test_open_stems_without_network_name_the_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pooch, "retrieve", fail)
     monkeypatch.setenv("SEPKIT_DATA", str(tmp_path))
-    with pytest.raises(DatasetError, match="cannot be fetched") as error:
-        _ = datasets.open_stems()[0].stems
-    one_line(error, "Potassium", "SEPKIT_DATA")
+    songs = datasets.open_stems()
+    assert len(songs) == 14
+    for song, entry in zip(songs, manifest(), strict=True):
+        assert song.files == ()
+        with pytest.raises(DatasetError, match="cannot be fetched") as error:
+            _ = song.stems
+        first = entry["sources"]["bass"][0]
+        one_line(error, first, "ConnectionError", "go online", "SEPKIT_DATA", entry["folder"])

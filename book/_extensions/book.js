@@ -1,9 +1,9 @@
 /* What scrolls must be reachable by keyboard. The theme sees to code whenever the window is
-   resized; here also when a folded part opens, and to figures and tables wider than a phone. */
+   resized; here also when a folded part opens, and to formulas and tables wider than a phone. */
 (() => {
   "use strict";
   const layOut = () => window.dispatchEvent(new Event("resize"));
-  const wide = ".cell_output figure, .pst-scrollable-table-container";
+  const wide = ".katex-display, .pst-scrollable-table-container";
   const reachWide = () => {
     for (const element of document.querySelectorAll(wide)) {
       if (element.scrollWidth > element.clientWidth) element.tabIndex = 0;

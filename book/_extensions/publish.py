@@ -1,13 +1,21 @@
-"""What the book's site is given at build time: launch links, scripts, styles, MathJax."""
+"""What the build gives the site: launch links, scripts, styles, icons, dark figures, an address."""
 
+import io
 import os
 import re
+import shutil
 import subprocess
-from importlib import resources, util
+from html import escape
+from importlib import resources
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import pydata_sphinx_theme
+from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.config import Config
+
+HERE = Path(__file__).parent
 
 
 def web_address(remote: str) -> str | None:
@@ -43,6 +51,23 @@ def repository() -> str | None:
     return web_address(remote)
 
 
+def site_address() -> str | None:
+    """Return where the site will be read: ``BOOK_URL``, or GitHub Pages of this repository."""
+    address = os.environ.get("BOOK_URL")
+    if not address and (
+        github := re.fullmatch(r"https://github\.com/(.+)/(.+)", repository() or "")
+    ):
+        address = f"https://{github[1].lower()}.github.io/{github[2]}/"
+    return f"{address.rstrip('/')}/" if address else None
+
+
+def name_site(app: Sphinx, config: Config) -> None:
+    """Tell the sitemap, the cards of social networks and the 404 page where the site is."""
+    config.html_baseurl = config.ogp_site_url = address = site_address()
+    config.sitemap_url_scheme = "{link}"
+    config.notfound_urls_prefix = urlsplit(address).path
+
+
 def offer_launch(app: Sphinx, config: Config) -> None:
     """Show launch buttons that lead to this repository, or none."""
     options = config.html_theme_options
@@ -50,26 +75,24 @@ def offer_launch(app: Sphinx, config: Config) -> None:
     if address is None:
         options["launch_buttons"] = {}
         return
-    options.update(repository_url=address, use_repository_button=True)
+    # The notebooks of that branch install sepkit from this address (.github/workflows/publish.yml).
+    options.update(repository_url=address, repository_branch="launch", use_repository_button=True)
     if not address.startswith("https://github.com/"):
         del options["launch_buttons"]["colab_url"]  # Colab opens no other host's notebooks
 
 
 def bring_scripts(app: Sphinx, config: Config) -> None:
-    """Copy scripts, styles and MathJax into the site: it loads nothing from elsewhere."""
+    """Copy scripts and styles into the site: it loads nothing from elsewhere."""
     player = Path(str(resources.files("sepkit") / "notebook" / "static"))
     config.html_static_path.append(str(player))
     for path in sorted(player.glob("*.css")):
         app.add_css_file(path.name)
     for path in sorted(player.glob("*.js")):
         app.add_js_file(path.name)
-    here = Path(__file__).parent
-    config.html_static_path += [str(here / "book.css"), str(here / "book.js")]
+    config.html_static_path += [str(HERE / "book.css"), str(HERE / "book.js")]
     app.add_css_file("book.css")
     app.add_js_file("book.js")
-    package = Path(util.find_spec("sphinx-mathjax-offline").origin).parent
-    config.html_static_path.append(str(package / "static" / "mathjax" / "tex-svg-full.js"))
-    config.mathjax_path = "tex-svg-full.js"
+    config.templates_path.append(str(HERE / "templates"))
 
 
 def mend_roles(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
@@ -85,10 +108,84 @@ def name_repository(app: Sphinx, page: str, template: str, context: dict, doctre
         context["body"] = context.get("body", "").replace("git+REPOSITORY", f"git+{address}")
 
 
+def show_dark_figures(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
+    """Put the dark copy that `dark_figures` has drawn beside each figure; the theme shows one."""
+    dark = Path(app.srcdir) / "_static" / "dark"
+
+    def both(figure: re.Match) -> str:
+        before, name, after = figure.groups()
+        if not (dark / name).is_file():
+            return figure[0]
+        up = "../" * page.count("/")
+        return (
+            f'<img class="only-light" loading="lazy"{before}src="{up}_images/{name}"{after}>'
+            f'<img class="only-dark" loading="lazy"{before}src="{up}_static/dark/{name}"{after}>'
+        )
+
+    picture = r'<img([^>]*?)src="(?:\.\./)*_images/([0-9a-f]{64}\.png)"([^>]*)>'
+    context["body"] = re.sub(picture, both, context.get("body", ""))
+
+
+def compress_figures(app: Sphinx, error: Exception | None) -> None:
+    """Turn the site's figures into WebP: spectrograms take a quarter of their size as PNG."""
+    if error or app.builder.format != "html":
+        return
+    out = Path(app.outdir)
+    figures = [*(out / "_images").glob("*.png"), *(out / "_static" / "dark").glob("*.png")]
+    for figure in figures:
+        picture = Image.open(figure).convert("RGB")
+        small = min((_webp(picture, lossless=lossless) for lossless in (True, False)), key=len)
+        figure.with_suffix(".webp").write_bytes(small)
+        figure.unlink()
+    for page in out.rglob("*.html"):
+        html = page.read_text(encoding="utf-8")
+        drawn = r'(src="(?:\.\./)*(?:_images|_static/dark)/[0-9a-f]{64})\.png"'
+        page.write_text(re.sub(drawn, r'\1.webp"', html), encoding="utf-8")
+
+
+def _webp(picture: Image.Image, *, lossless: bool) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "WebP", lossless=lossless, quality=75)
+    return file.getvalue()
+
+
+def set_icons(app: Sphinx, error: Exception | None) -> None:
+    """Draw the icons that pages use into them, in place of the theme's script and fonts of all."""
+    if error or app.builder.format != "html":
+        return
+    theme = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme"
+    (script,) = (theme / "static" / "vendor" / "fontawesome").glob("*/js/all.min.js")
+    drawn = script.read_text(encoding="utf-8")
+
+    def icon(element: re.Match) -> str:
+        name = re.search(r"\bfa-(?!solid|regular|brands|lg\b)([a-z-]+)", element[1])[1]
+        found = re.search(rf'[{{,]"?{name}"?:\[(\d+),(\d+),\[[^]]*\],"\w+","([^"]+)"\]', drawn)
+        if not found:
+            raise LookupError(f"Font Awesome has no icon {name}")
+        width, height, path = found.groups()
+        return (
+            f'<svg class="svg-inline--fa {escape(element[1])}"{element[2]} aria-hidden="true" '
+            f'viewBox="0 0 {width} {height}"><path fill="currentColor" d="{path}"/></svg>'
+        )
+
+    for page in Path(app.outdir).rglob("*.html"):
+        html = page.read_text(encoding="utf-8")
+        html = re.sub(r'<i class="((?:[^"]* )?fa-[a-z][^"]*|fas fa-[^"]*)"([^>]*)></i>', icon, html)
+        page.write_text(html, encoding="utf-8")
+    shutil.rmtree(Path(app.outdir) / "_static" / "vendor" / "fontawesome", ignore_errors=True)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
+    if site_address():
+        for extension in ("sphinx_sitemap", "sphinxext.opengraph", "notfound.extension"):
+            app.setup_extension(extension)
+        app.connect("config-inited", name_site, priority=100)
     app.connect("config-inited", offer_launch)
     app.connect("config-inited", bring_scripts)
     app.connect("html-page-context", mend_roles)
     app.connect("html-page-context", name_repository)
+    app.connect("html-page-context", show_dark_figures)
+    app.connect("build-finished", set_icons)
+    app.connect("build-finished", compress_figures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

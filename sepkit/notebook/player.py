@@ -23,7 +23,7 @@ from sepkit.tracks import SOURCES
 LARGEST_OUTPUT = 48 * 2**20
 """Bytes of sound that a notebook's output may hold: a minute of nine stereo tracks."""
 
-WAVEFORM_COLUMNS = 180
+WAVEFORM_COLUMNS = 120
 """Bars per waveform."""
 
 FULL_SCALE = 1 - 2**-13
@@ -260,11 +260,11 @@ def _waveform(audio: np.ndarray, scale: float) -> str:
     bottom = np.minimum.reduceat(audio.min(1), starts) * scale
     # One unit more on both sides, so that silence shows as a line.
     bars = "".join(
-        f"M{column}.5 {49 - 49 * high:.0f}V{51 - 49 * low:.0f}"
+        f"M{column} {49 - 49 * high:.0f}V{51 - 49 * low:.0f}"
         for column, (high, low) in enumerate(zip(top, bottom, strict=True))
     )
     return (
-        f'<svg viewBox="0 0 {len(starts)} 100" preserveAspectRatio="none" aria-hidden="true">'
+        f'<svg viewBox="-.5 0 {len(starts)} 100" preserveAspectRatio="none" aria-hidden="true">'
         f'<path d="{bars}"/></svg>'
     )
 

@@ -1,7 +1,8 @@
 """Figures of the book: waveforms, spectrograms, masks, filters, scores.
 
 Functions with an argument `ax` draw on it, or on new axes, and return them; the others return the
-figure.
+figure. All are as wide as a page of the book, whose style
+``plt.style.use("sepkit.notebook.book")`` sets.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ except ImportError as error:
         "figures need matplotlib and ipywidgets; install them with: pip install 'sepkit[notebook]'"
     ) from error
 
+WIDTH = 4.4
+"""Width of a figure [inches]."""
+
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -35,7 +39,7 @@ def waveform(
     audio: np.ndarray, rate: int = RATE, *, ax: Axes | None = None, colour: str = "#0072b2"
 ) -> Axes:
     """Plot a waveform (n_samples, n_channels), channels averaged, over time in seconds."""
-    ax = ax or plt.subplots(figsize=(8, 2), layout="constrained")[1]
+    ax = ax or plt.subplots(figsize=(WIDTH, 1.5), layout="constrained")[1]
     time = np.arange(len(audio)) / rate
     ax.plot(time, audio.mean(axis=1), color=colour, linewidth=0.6)
     ax.set(xlabel="time [s]", ylabel="amplitude", xlim=(0, len(audio) / rate))
@@ -50,13 +54,13 @@ def spectrogram(
     reference: float | None = None,
     dynamic: float = 80.0,
 ) -> Axes:
-    """Plot a magnitude spectrogram in decibels on a logarithmic frequency axis, channels averaged.
+    """Plot a magnitude spectrogram in decibels on a mel frequency axis, channels averaged.
 
     `spectrum` is complex or magnitudes, (n_frames, 513, n_channels); `highest` is the highest
     frequency [Hz], `reference` the magnitude at 0 dB (the peak by default), `dynamic` the range of
     levels [dB].
     """
-    ax = ax or plt.subplots(figsize=(8, 3), layout="constrained")[1]
+    ax = ax or plt.subplots(figsize=(WIDTH, 2.2), layout="constrained")[1]
     magnitudes = np.abs(spectrum).mean(axis=2).T
     peak = float(magnitudes.max(initial=0.0)) or 1.0
     # No lower than 100 dB below full scale, as the logarithm of silence.
@@ -73,7 +77,7 @@ def mask(
 
     Black is 0, yellow is 1; `highest` is the highest frequency [Hz].
     """
-    ax = ax or plt.subplots(figsize=(8, 3), layout="constrained")[1]
+    ax = ax or plt.subplots(figsize=(WIDTH, 2.2), layout="constrained")[1]
     image = _image(ax, values.mean(axis=2).T, highest, vmin=0.0, vmax=1.0, cmap="inferno")
     ax.figure.colorbar(image, ax=ax, label="mask", pad=0.01)
     ax.set_title(title)
@@ -85,7 +89,7 @@ def timbre_filters(kernel: np.ndarray, *, ax: Axes | None = None, highest: float
 
     Red is a positive weight, blue a negative one; `highest` is the highest frequency [Hz].
     """
-    ax = ax or plt.subplots(figsize=(8, 3), layout="constrained")[1]
+    ax = ax or plt.subplots(figsize=(WIDTH, 2.2), layout="constrained")[1]
     weights = kernel.mean(axis=1)
     peaks = np.abs(weights).max(axis=0)
     weights = weights / np.where(peaks > 0, peaks, 1)
@@ -94,7 +98,7 @@ def timbre_filters(kernel: np.ndarray, *, ax: Axes | None = None, highest: float
         columns, _bin_edges(len(weights)), weights, cmap="RdBu_r", vmin=-1, vmax=1, rasterized=True
     )
     ax.figure.colorbar(image, ax=ax, label="weight / peak", pad=0.01)
-    _logarithmic_frequency(ax, highest)
+    _mel_frequency(ax, highest)
     ax.set_xlabel("filter")
     return ax
 
@@ -105,47 +109,55 @@ def _image(ax: Axes, picture: np.ndarray, highest: float, **options):
         (np.arange(picture.shape[1] + 1) - 0.5) * HOP_LENGTH + FRAME_LENGTH // 2 - EDGE_LENGTH
     ) / RATE
     image = ax.pcolormesh(times, _bin_edges(len(picture)), picture, rasterized=True, **options)
-    _logarithmic_frequency(ax, highest)
+    _mel_frequency(ax, highest)
     ax.set_xlabel("time [s]")
     ax.set_xlim(0, times[-1])
     return image
 
 
 def _bin_edges(n_bins: int) -> np.ndarray:
-    # Bin k spans half a bin on either side of its centre, k * 43 Hz.
-    edges = (np.arange(n_bins + 1) - 0.5) * RATE / FRAME_LENGTH
-    edges[0] = edges[1] / 2
-    return edges
+    # Bin k spans half a bin on either side of its centre, k * 43 Hz; bin 0 has one side only.
+    return np.maximum((np.arange(n_bins + 1) - 0.5) * RATE / FRAME_LENGTH, 0)
 
 
-def _logarithmic_frequency(ax: Axes, highest: float) -> None:
-    ax.set_yscale("log")
-    ticks = [hertz for hertz in (50, 100, 200, 500, 1000, 2000, 5000, 10000) if hertz < highest]
+def _mel_frequency(ax: Axes, highest: float) -> None:
+    # Nearly linear below 1 kHz, where a logarithmic axis gives a third of itself to four bins, and
+    # nearly logarithmic above (O'Shaughnessy, Speech Communication, 1987).
+    ax.set_yscale("function", functions=(_hertz_to_mel, _mel_to_hertz))
+    ticks = [hertz for hertz in (0, 200, 500, 1000, 2000, 5000, 10000) if hertz < highest]
     ax.set_yticks(ticks, [f"{hertz // 1000} k" if hertz >= 1000 else str(hertz) for hertz in ticks])
     ax.minorticks_off()
-    ax.set(ylabel="frequency [Hz]", ylim=(RATE / FRAME_LENGTH / 2, highest))
+    ax.set(ylabel="frequency [Hz]", ylim=(0, highest))
+
+
+def _hertz_to_mel(hertz: np.ndarray) -> np.ndarray:
+    # Axes may ask for a little less than 0 Hz.
+    return 2595 * np.log10(1 + np.maximum(hertz, -650) / 700)
+
+
+def _mel_to_hertz(mel: np.ndarray) -> np.ndarray:
+    return 700 * (10 ** (np.asarray(mel) / 2595) - 1)
 
 
 def source_masks(masks: np.ndarray, *, highest: float = 16000.0) -> Figure:
-    """Plot the masks (4, n_frames, 513, n_channels) of a song, two by two."""
+    """Plot the masks (4, n_frames, 513, n_channels) of a song, one below the other."""
     figure, axes = plt.subplots(
-        2, 2, figsize=(9, 6), sharex=True, sharey=True, layout="constrained"
+        4, 1, figsize=(WIDTH, 6.4), sharex=True, sharey=True, layout="constrained"
     )
-    for source, values, ax in zip(SOURCES, masks, axes.flat, strict=True):
+    for source, values, ax in zip(SOURCES, masks, axes, strict=True):
         mask(values, ax=ax, highest=highest, title=source)
-    for ax in axes.flat:
         ax.label_outer()
     return figure
 
 
 def scores(evaluations: Mapping[str, Mapping], *, measure: str = "report") -> Figure:
-    """Plot the scores of songs as boxes, SDR, SIR and SAR side by side.
+    """Plot the scores of songs as boxes, one panel each for SDR, SIR and SAR.
 
     `evaluations` maps labels to scores in the form of the cards (``card["scores"][mode]``). A box
     per source and label: quartiles, whiskers of at most 1.5 times their distance, a dot for each
     song beyond, the mean as a diamond.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(10, 4), layout="constrained")
+    figure, axes = plt.subplots(3, 1, figsize=(WIDTH, 6), sharex=True, layout="constrained")
     width = 0.8 / len(evaluations)
     for metric, ax in zip(METRICS, axes, strict=True):
         for j, scored in enumerate(evaluations.values()):
@@ -164,10 +176,10 @@ def scores(evaluations: Mapping[str, Mapping], *, measure: str = "report") -> Fi
                 )  # fmt: skip
         ax.axhline(0, color="#999999", linewidth=0.6, zorder=0)
         ax.set_xticks(range(len(SOURCES)), SOURCES)
-        ax.set(title=metric, ylabel="dB" if ax is axes[0] else "")
+        ax.set_ylabel(f"{metric} [dB]")
     if len(evaluations) > 1:
         # Left to right within a source.
-        figure.suptitle("  |  ".join(evaluations), fontsize=10)
+        figure.suptitle("  |  ".join(evaluations), fontsize="medium")
     return figure
 
 
@@ -192,25 +204,27 @@ def forest(changes: Mapping[str, Any], judged: Mapping[str, Sequence[str]] | Non
     a filled circle is an effect, a half-filled one likely, a square none, an empty circle open.
     """
     figure, axes = plt.subplots(
-        1,
-        3,
-        figsize=(7.4, 0.9 + 0.42 * len(changes)),
+        1, 3, figsize=(WIDTH, 0.7 + 0.42 * len(changes)), sharex=True, sharey=True,
         layout="constrained",
-        sharex=True,
-        sharey=True,
-    )
+    )  # fmt: skip
     for i, (metric, ax) in enumerate(zip(METRICS, axes, strict=True)):
-        ax.axvline(0, color="#777777", linewidth=0.8)
         for row, effect in enumerate(changes.values()):
+            ax.plot([0, 0], [row - 0.25, row + 0.25], color="#777777", linewidth=0.8)
             songs = effect.gain[:, i].mean(axis=1)
             ax.plot(songs, np.full(len(songs), row), ".", color="#7f7f7f", alpha=0.4, markersize=4)
             mean, (low, high) = effect.total.mean[i], effect.total.interval()[:, i]
             ax.plot([low, high], [row, row], color="#0072b2", linewidth=1.5)
             verdict = judged[effect.arm][i] if judged else "open"
             ax.plot(mean, row, color="#0072b2", markerfacecoloralt="white", **_MARKS[verdict])
-        ax.set(title=metric, xlabel="gain [dB]", ylim=(len(changes) - 0.5, -0.5))
-    labels = [textwrap.fill(label, 30) for label in changes]
-    axes[0].set_yticks(range(len(changes)), labels, fontsize="small")
+        ax.set(title=metric, xlabel="gain [dB]", ylim=(len(changes) - 0.5, -0.9))
+        ax.spines.left.set_visible(False)
+        ax.patch.set_visible(False)
+    axes[0].set_yticks([])
+    for row, label in enumerate(changes):  # above its marks, across the three panels
+        axes[0].text(
+            0, row - 0.3, label, transform=axes[0].get_yaxis_transform(), fontsize="small",
+            in_layout=False,
+        )  # fmt: skip
     return figure
 
 
@@ -231,7 +245,7 @@ def ladder(rows: Mapping[str, Mapping[str, Any]], *, metric: str = "SDR") -> Fig
     """
     means = {label: np.array(scored["mean"][metric], np.float64) for label, scored in rows.items()}
     order = sorted(means, key=lambda label: np.nan_to_num(-means[label].mean(), nan=np.inf))
-    figure, ax = plt.subplots(figsize=(7, 1.2 + 0.34 * len(rows)), layout="constrained")
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.9 + 0.27 * len(rows)), layout="constrained")
     for row, label in enumerate(order):
         values = means[label]
         if np.isnan(values).any():

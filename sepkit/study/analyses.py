@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sepkit import datasets, masks, metrics, network, separation, streaming, weights
+from sepkit import datasets, masks, metrics, network, separation, stft, streaming, weights
 from sepkit.errors import import_optional
 from sepkit.files import check_writable, make_folders, write_json
 from sepkit.metrics import METRICS
@@ -220,12 +220,26 @@ def source_levels(references: np.ndarray) -> np.ndarray:
     return powers - 10 * np.log10(np.mean(references.sum(axis=0) ** 2))
 
 
+def dominated(references: np.ndarray) -> dict[str, float]:
+    """Measure how much of a mixture's energy lies where one source dominates.
+
+    Bins of the STFT in which the ideal ratio mask of one of the true sources (n_sources, n_samples)
+    exceeds 0.5, 0.7 and 0.9; their part of the energy.
+    """
+    spectra = np.stack([stft.stft(y[:, np.newaxis].astype(np.float32)) for y in references])
+    magnitudes = np.abs(spectra)
+    largest = magnitudes.max(axis=0) / np.maximum(magnitudes.sum(axis=0), 1e-9)
+    energy = np.abs(spectra.sum(axis=0)) ** 2
+    return {str(x): float(energy[largest > x].sum() / energy.sum()) for x in (0.5, 0.7, 0.9)}
+
+
 def run_levels(
     tracks: Sequence[Track] | None = None, *, output: str | Path = "book/results"
 ) -> Path:
-    """Measure the `source_levels` of songs, by default the Test songs, unless there is a result.
+    """Measure levels and overlap of the sources of songs, unless there is a result.
 
-    Of the left channel, whole, on which the cards' first scores are.
+    `source_levels` and what is `dominated`, by default of the Test songs: of the left channel,
+    whole, to which the cards' first scores belong.
     """
     return _once(Path(output) / "levels.json", None, partial(_levels, tracks))
 
@@ -233,9 +247,14 @@ def run_levels(
 def _levels(tracks: Sequence[Track] | None) -> dict[str, Any]:
     found = []
     for track in datasets.dsd100("test") if tracks is None else tracks:
-        levels = source_levels(track.read()[..., 0]).round(3)
+        references = track.read()[..., 0]
+        levels = source_levels(references).round(3)
         found.append(
-            {"name": track.name, "level": dict(zip(SOURCES, levels.tolist(), strict=True))}
+            {
+                "name": track.name,
+                "level": dict(zip(SOURCES, levels.tolist(), strict=True)),
+                "dominated": {x: round(part, 4) for x, part in dominated(references).items()},
+            }
         )
     return {"songs": found}
 
@@ -284,7 +303,7 @@ ANALYSES = {
     "resyntheses": ("Experiment 1 by other resyntheses", run_resyntheses),
     "comparison": ("Experiment 1 by other measures, on Dev and Test", run_comparison),
     "artifacts": ("Experiments 1 and 3: artifacts, step by step", run_artifacts),
-    "levels": ("Levels of the true sources of the Test songs", run_levels),
+    "levels": ("levels and overlap of the true sources of the Test songs", run_levels),
     "known-songs": ("Experiment 3 on songs it was trained on", run_known_songs),
     "equalizer": ("the gains of a fixed equalizer, from Dev", run_equalizer),
     "floors-choices": ("options of classical methods, on validation songs", run_floors_choices),

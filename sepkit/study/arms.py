@@ -104,8 +104,7 @@ class Arm:
 _CONCLUDED = (
     "shuffle-all", "hop-512", "blackman-harris", "adam", "weights-averaged", "shuffle-all-averaged",
     "magnitude", "no-dissimilarity", "base3", "averaging", "offsets", "remix-short", "songs-10",
-    "songs-84", "width-64", "width-512", "context-100", "relative", "balanced",
-    "experiment2", "experiment3",
+    "songs-84", "width-64", "width-512", "context-100", "experiment2", "experiment3",
 )  # fmt: skip
 _SEEDS = dict.fromkeys(_CONCLUDED, 3) | {"baseline": 5, "remix": 5, "experiment1": 5}
 """Number of trainings where it is not 1."""
@@ -125,7 +124,7 @@ def _arms() -> dict[str, Arm]:
         arms[name] = Arm(changed, base, group, songs, _SEEDS.get(name, 1))
 
     group = "the report"
-    first = "Experiment 1 as reported, on forty songs"
+    first = "Experiment 1 as reported, forty songs"
     baseline = replace(_REPORT, name="baseline", description=first)
     arms["baseline"] = Arm(baseline, group=group, seeds=_SEEDS["baseline"])
 
@@ -133,7 +132,7 @@ def _arms() -> dict[str, Arm]:
     arm("epochs-20", "twice the epochs", epochs=20)
     arm("repetitions-6", "twice the repetitions", repetitions=6)
     arm("epochs-40", "four times the epochs", epochs=40)
-    arm("shuffle-all", "no blocks: all songs at once, as many steps",
+    arm("shuffle-all", "no blocks, as many steps",
         block_size=40, block_step=40, epochs=52, repetitions=1)  # fmt: skip
     for name in ("alpha", "beta", "gamma"):
         arm(f"{name}-0", f"{name} = 0", **{name: 0.0})
@@ -145,73 +144,78 @@ def _arms() -> dict[str, Arm]:
     arm("shared-256", "256 shared units", sizes=Sizes(n_shared=256))
 
     group = "left out in the report"
-    arm("down-mix", "both channels' mean instead of the left one", songs=_in_mono)
-    arm("fifth-output", "a fifth decoder, for all that is not vocals",
+    arm("down-mix", "mean of both channels, not the left one", songs=_in_mono)
+    arm("fifth-output", "a fifth decoder for the accompaniment",
         objective="waveform, accompaniment")  # fmt: skip
 
     group = "the published code"
     arm("pattern-15", "horizontal filters of 15 frames", sizes=Sizes(pattern=15))
     arm("input-scale", "magnitudes times 0.3 / 32", tie="input scale")
-    arm("tied-decoders", "decoders with the encoder's kernels", tie="decoders")
+    arm("tied-decoders", "decoders share the encoder's kernels", tie="decoders")
     arm("shared-bass-other", 'one dense layer for bass and "other"', tie="bass and other")
     arm("blackman-harris", "a symmetric Blackman-Harris window",
         transform=Transform(window="blackman-harris"))  # fmt: skip
     # Nineteen epochs of ten, two of ten: as many steps, for there are fewer segments, and more.
-    arm("hop-512", "and a hop of 512, as many steps", base="blackman-harris",
+    arm("hop-512", "hop of 512, as many steps", base="blackman-harris",
         transform=Transform(512, "blackman-harris"), epochs=19)  # fmt: skip
-    arm("contexts-every-5", "a context every 5 frames, as many steps",
+    arm("contexts-every-5", "contexts every 5 frames, as many steps",
         segment_step=5, epochs=2)  # fmt: skip
-    arm("contexts-30", "and contexts of 30 frames", base="contexts-every-5",
+    arm("contexts-30", "contexts of 30 frames", base="contexts-every-5",
         sizes=Sizes(context=30))  # fmt: skip
 
     group = "optimiser"
     arm("adadelta-rate-1", "Adadelta at rate 1", learning_rate=1.0)
-    arm("adadelta-original", "Adadelta as in the published code: rate 1, epsilon 1e-6",
+    arm("adadelta-original", "Adadelta of the published code",
         learning_rate=1.0, epsilon=1e-6)  # fmt: skip
     arm("adam", "Adam at rate 0.001", optimizer="adam", learning_rate=0.001, epsilon=1e-7)
     arm("adam-steps-x4", "four times the steps", base="adam", epochs=40)
 
-    arm("weights-averaged", "the weights averaged over some thousand steps", ema_momentum=0.999)
-    arm("shuffle-all-averaged", "the weights averaged", base="shuffle-all", ema_momentum=0.999)
+    arm("weights-averaged", "weight averaging", ema_momentum=0.999)
+    arm(
+        "shuffle-all-averaged",
+        "no blocks, and weight averaging",
+        base="shuffle-all",
+        ema_momentum=0.999,
+    )
 
     group = "loss"
-    arm("faded", "targets that fade as the estimates do", objective="faded waveform")
-    arm("spectrum", "complex spectra instead of waveforms", objective="spectrum")
-    arm("magnitude", "magnitudes instead of waveforms", objective="magnitude")
-    arm("complete", "other against its truth too", loss="complete")
-    arm("no-dissimilarity", "nothing subtracted", alpha=0.0, beta=0.0, gamma=0.0)
-    arm("complete-no-dissimilarity", "other too, nothing subtracted", base="no-dissimilarity",
+    arm("faded", "targets that fade like the estimates", objective="faded waveform")
+    arm("spectrum", "loss on complex spectra", objective="spectrum")
+    arm("magnitude", "loss on magnitudes", objective="magnitude")
+    arm("complete", '"other" compared with its true source', loss="complete")
+    arm("no-dissimilarity", "no subtracted terms", alpha=0.0, beta=0.0, gamma=0.0)
+    arm("complete-no-dissimilarity", '"other" too, no subtracted terms', base="no-dissimilarity",
         loss="complete")  # fmt: skip
 
     group = "data"
-    arm("base3", "Adam, complex spectra, other too, nothing subtracted", base="adam",
+    arm("base3", 'Adam, complex spectra, "other" too', base="adam",
         objective="spectrum", loss="complete", alpha=0.0, beta=0.0, gamma=0.0)  # fmt: skip
     # Twenty songs make three blocks; twenty-three epochs on each come close to as many steps.
-    arm("half-of-dev", "every other song, as many steps", base="base3", songs=_half, epochs=23)
+    arm("half-of-dev", "half the songs, as many steps", base="base3", songs=_half, epochs=23)
     remixed = {"ema_momentum": 0.999, "remix": Remix(20, 3 * _STEPS // 20)}
-    arm("remix", "songs mixed anew, three times the steps", base="base3", **remixed)
-    arm("half-of-dev-remix", "every other song", base="remix", songs=_half)
+    arm("remix", "remixing, three times the steps", base="base3", **remixed)
+    arm("half-of-dev-remix", "remixing, half the songs", base="remix", songs=_half)
     tilted = replace(remixed["remix"], equalizer=3.0)
-    arm("remix-tilt", "and through equalizers", base="remix", remix=tilted)
+    arm("remix-tilt", "random equalizers", base="remix", remix=tilted)
     fast = replace(tilted, speeds=experiments.SPEEDS)
-    arm("remix-speeds", "and at other speeds", base="remix-tilt", remix=fast)
-    arm("effects", "every other time through compressor, distortion, reverb", base="remix-speeds",
+    arm("remix-speeds", "random speeds", base="remix-tilt", remix=fast)
+    arm("effects", "compressor, distortion, reverb", base="remix-speeds",
         effects=True)  # fmt: skip
-    arm("band", "a quarter of it band songs", base="remix-speeds", songs=_with_band)
+    arm("band", "a quarter band songs", base="remix-speeds", songs=_with_band)
 
     group = "parts of mixing anew"
     # As many steps as the blocks of songs take: 21 epochs of 130.
     bare = Remix(21, _STEPS // 21, p_coherent=1.0, sides=False, gain=0.0)
-    arm("averaging", "the weights averaged", base="base3", ema_momentum=0.999)
-    arm("offsets", "and segments from anywhere, in any order", base="averaging", remix=bare)
-    arm("sides", "and from left, right or both channels", base="offsets",
+    arm("averaging", "weight averaging", base="base3", ema_momentum=0.999)
+    arm("offsets", "segments from anywhere, any order", base="averaging", remix=bare)
+    arm("sides", "left, right or both channels", base="offsets",
         remix=replace(bare, sides=True))  # fmt: skip
-    arm("gains", "and sources louder or softer by up to 6 dB", base="offsets",
+    arm("gains", "random gains of up to 6 dB", base="offsets",
         remix=replace(bare, gain=6.0))  # fmt: skip
-    arm("strangers", "and half of them with sources of different songs", base="offsets",
+    arm("strangers", "half with sources of different songs", base="offsets",
         remix=replace(bare, p_coherent=0.5))  # fmt: skip
     short = Remix(21, _STEPS // 21)
-    arm("remix-short", "all three: songs mixed anew", base="offsets", remix=short)
+    arm("remix-short", "all three: remixing", base="offsets", remix=short)
 
     group = "architecture or music"
     arm("songs-10", "ten songs", base="remix-short", songs=_quarter)
@@ -227,11 +231,11 @@ def _arms() -> dict[str, Arm]:
         sizes=Sizes(context=100), batch_size=8)  # fmt: skip
 
     group = "Experiment 3"
-    arm("relative", "all segments equally loud", base="remix-speeds", loss="relative")
-    arm("balanced", "all sources equally loud, nearly", base="relative", loss="balanced")
-    arm("speeds-alone", "other speeds, but no equalizers", base="relative",
+    arm("relative", "all segments weigh the same", base="remix-speeds", loss="relative")
+    arm("balanced", "all sources weigh nearly the same", base="relative", loss="balanced")
+    arm("speeds-alone", "random speeds, no equalizers", base="relative",
         remix=replace(fast, equalizer=0.0))  # fmt: skip
-    arm("experiment3-chosen", "3.7 times the steps: Experiment 3 on forty songs", base="relative",
+    arm("experiment3-chosen", "3.7 times the steps: Experiment 3", base="relative",
         remix=EXPERIMENTS["experiment3"].remix)  # fmt: skip
     return arms
 

@@ -35,7 +35,8 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], *, align: s
 
 def signed(value: float, digits: int = 2) -> str:
     """Format a number with its sign, with a typographic minus that does not break off."""
-    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    rounded = round(value, digits) + 0.0  # no negative zero
+    return f"{rounded:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def with_deviation(mean: float | None, deviation: float | None, digits: int = 1) -> str:
@@ -158,7 +159,7 @@ def benchmarks_table(rows: Sequence[Mapping[str, Any]]) -> str:
             limit = f"{100 * row['fraction']:.0f} %"
         here, ratio = f"{_three_digits(row['ours'])}{unit}", _three_digits(row["ratio"])
         lines.append([row["name"] + against, here, instead, ratio, goal, limit])
-    headings = ["what, against what", "here", "instead", "ratio", "goal", "of its limit"]
+    headings = ["benchmark", "sepkit", "baseline", "ratio", "goal", "share of the limit"]
     return markdown(headings, lines, align="lrrrrr")
 
 

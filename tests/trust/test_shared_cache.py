@@ -82,6 +82,7 @@ def fetch(server, served, tmp_path):
     song = {
         "artist": "Nobody", "title": "Song", "license": "CC0-1.0", "commit": "0" * 40,
         "source_repository": "github nobody/songs", "sources": paths, "gain": 1.0,
+        "folder": "open-stems/Nobody - Song", "credit": "Nobody, Song",
         "upstream_sha256": hashes, "sha256": {},
     }  # fmt: skip
     manifest = tmp_path / "open_stems.json"
