@@ -64,6 +64,7 @@ def site_address() -> str | None:
 def name_site(app: Sphinx, config: Config) -> None:
     """Tell the sitemap, the cards of social networks and the 404 page where the site is."""
     config.html_baseurl = config.ogp_site_url = address = site_address()
+    config.ogp_site_name = str(config.html_title)
     config.sitemap_url_scheme = "{link}"
     config.notfound_urls_prefix = urlsplit(address).path
 
