@@ -33,8 +33,10 @@ def main() -> None:
     cache = get_cache(options.cache)
     for path in notebooks():
         if options.executed:
-            executed = str(options.executed / path.name)
-            cache.cache_notebook_file(executed, uri=str(path), check_validity=False)
+            executed = options.executed / path.name
+            if not executed.is_file():  # one without code, as it is
+                executed = path
+            cache.cache_notebook_file(str(executed), uri=str(path), check_validity=False)
         else:
             cache.add_nb_to_project(str(path))
     if not options.executed:
