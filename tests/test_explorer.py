@@ -156,7 +156,7 @@ def test_24_pictures_of_a_song_stay_small(site):
     sound = noise(6 * 44100, 1)
 
     def step(seed):
-        ax = plt.subplots(figsize=(6.8, 3.4), layout="constrained")[1]
+        ax = plt.subplots(figsize=(plotting.WIDTH, 2.2), layout="constrained")[1]
         spectrum = stft.stft(np.roll(sound, 1000 * seed) * np.float32(0.9**seed))
         plotting.spectrogram(spectrum, ax=ax)
         return Step(ax.figure, alt="noise")

@@ -21,7 +21,8 @@ from sepkit.weights import Sizes
 PAGE = json.loads((ROOT / "book" / "whole_datasets.ipynb").read_text(encoding="utf-8"))
 PROSE = "\n".join("".join(c["source"]) for c in PAGE["cells"] if c["cell_type"] == "markdown")
 WRITING, JUDGING = re.findall(r"^```python\n(.*?)^```", PROSE, re.DOTALL | re.MULTILINE)
-CELLS = ["".join(cell["source"]) for cell in PAGE["cells"] if cell["cell_type"] == "code"]
+# All but the first, which installs sepkit by a command of IPython's.
+CELLS = ["".join(cell["source"]) for cell in PAGE["cells"] if cell["cell_type"] == "code"][1:]
 PRINTED = [
     " ".join(line.split())
     for line in re.findall(r"^sepkit .*$", PROSE.replace("\\\n", " "), re.MULTILINE)
