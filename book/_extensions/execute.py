@@ -5,6 +5,7 @@ notebook that fails is left to Jupyter Book, which executes it again and reports
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import yaml
@@ -24,6 +25,12 @@ def notebooks() -> list[Path]:
     return sorted(filter(Path.is_file, paths), key=lambda path: -path.stat().st_size)
 
 
+def has_code(path: Path) -> bool:
+    """Tell whether a notebook has anything to execute."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return any(cell["cell_type"] == "code" for cell in cells)
+
+
 def main() -> None:
     """Execute the notebooks, or take them from a folder of executed ones."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -33,9 +40,7 @@ def main() -> None:
     cache = get_cache(options.cache)
     for path in notebooks():
         if options.executed:
-            executed = options.executed / path.name
-            if not executed.is_file():  # one without code, as it is
-                executed = path
+            executed = options.executed / path.name if has_code(path) else path
             cache.cache_notebook_file(str(executed), uri=str(path), check_validity=False)
         else:
             cache.add_nb_to_project(str(path))
