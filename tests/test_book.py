@@ -227,7 +227,7 @@ class Page(HTMLParser):
         "video": ["src", "poster"],
     }
     # Pictures that a player's or a stepper's script shows.
-    DRAWN = ("data-picture", "data-spectrogram")
+    DRAWN = ("data-picture", "data-dark-picture", "data-spectrogram")
     # Links of the head that say something about the page and load nothing.
     SILENT = {"author", "canonical", "license", "next", "prev", "index", "search"}
 

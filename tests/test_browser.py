@@ -166,6 +166,7 @@ def site(tmp_path_factory):
 def step(hop, window):
     """Noise and a bar, both of which tell the setting."""
     figure = plt.figure(figsize=(6.8, 2), facecolor=(hop / 10, window == "none", 0))
+    figure.text(0.5, 0.5, "black, or light in the dark theme")
     sound = noise(100 + hop)
     return Step(figure, alt=f"colour of {hop}, {window}", sound=sound, rate=RATE)
 
@@ -716,6 +717,23 @@ def test_a_slider_changes_picture_text_and_sound(two, page, steppers):
     one = page.get_by_role("group", name="One", exact=True)
     assert slider(one, "hop").input_value() == "0"
     assert one.locator("img").get_attribute("alt") == "colour of 1, Hann"
+
+
+def test_the_picture_follows_the_theme_of_the_page(two, page):
+    image, hop = two.locator("img"), slider(two, "hop [frames]")
+    data = two.locator(".step-data")
+    light, dark = (
+        data.evaluate_all(f"all => all.map((e) => e.dataset.{name})")
+        for name in ("picture", "darkPicture")
+    )
+    assert not set(light) & set(dark)
+    theme = "document.documentElement.dataset.theme = "
+    for name, expected in (("dark", dark), ("light", light), ("dark", dark)):
+        page.evaluate(f"{theme}'{name}'")
+        hop.fill("2")  # hop 10, Hann
+        wait_for(page, lambda at=expected: image.get_attribute("src").endswith(at[4]))
+        hop.fill("0")
+        wait_for(page, lambda at=expected: image.get_attribute("src").endswith(at[0]))
 
 
 def test_steps_load_nothing_from_elsewhere_and_no_sound_before_play(two, page):

@@ -16,6 +16,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from sepkit.notebook.dark import GROUND, LETTERS, dark, darken
+
 EXTENSIONS = Path(__file__).parents[1] / "book" / "_extensions"
 
 
@@ -53,28 +55,28 @@ def _colors(figure):
     }
 
 
-def test_white_becomes_the_dark_ground_and_black_the_light_letters(dark_figures, figure):
+def test_white_becomes_the_dark_ground_and_black_the_light_letters(figure):
     before = _colors(figure)
-    with dark_figures.dark(figure):
-        dark = _colors(figure)
+    with dark(figure):
+        after = _colors(figure)
         assert figure.axes[0].lines[1].get_markerfacecolor() == "none"
-    np.testing.assert_allclose(dark["ground"], dark_figures.GROUND)
+    np.testing.assert_allclose(after["ground"], GROUND)
     for name in ("line", "edge", "title"):
-        np.testing.assert_allclose(dark[name], dark_figures.LETTERS, err_msg=name)
+        np.testing.assert_allclose(after[name], LETTERS, err_msg=name)
     for name in ("blue", "bar", "on the picture"):
-        np.testing.assert_allclose(dark[name], before[name], err_msg=name)
+        np.testing.assert_allclose(after[name], before[name], err_msg=name)
     assert _colors(figure) == before
 
 
-def test_letters_can_be_read_on_the_dark_ground(dark_figures):
+def test_letters_can_be_read_on_the_dark_ground():
     def luminance(color):
         linear = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
         return linear @ [0.2126, 0.7152, 0.0722]
 
     greys = [to_rgb(str(level)) for level in (0.0, 0.2, 0.4)]
     for grey in greys:  # those of labels
-        light = luminance(dark_figures.darken(grey)[0, :3])
-        assert (light + 0.05) / (luminance(dark_figures.GROUND) + 0.05) > 4.5
+        light = luminance(darken(grey)[0, :3])
+        assert (light + 0.05) / (luminance(GROUND) + 0.05) > 4.5
 
 
 @pytest.mark.parametrize("coded", [True, False])
@@ -90,6 +92,6 @@ def test_both_drawings_have_one_size_and_the_light_ones_name(dark_figures, figur
         shown = base64.b64decode(shown)
     (other,) = tmp_path.iterdir()
     assert other.name == f"{hashlib.sha256(shown).hexdigest()}.png"
-    light, dark = Image.open(io.BytesIO(shown)), Image.open(other)
-    assert light.size == dark.size
-    assert light.convert("L").getpixel((1, 1)) > 250 and dark.convert("L").getpixel((1, 1)) < 40
+    light, drawn = Image.open(io.BytesIO(shown)), Image.open(other)
+    assert light.size == drawn.size
+    assert light.convert("L").getpixel((1, 1)) > 250 and drawn.convert("L").getpixel((1, 1)) < 40

@@ -19,6 +19,7 @@ from PIL import Image
 
 from sepkit.errors import AudioError, ParameterError, SepkitError
 from sepkit.notebook import explorer
+from sepkit.notebook.dark import GROUND
 from sepkit.notebook.explorer import Step, explore
 from sepkit.notebook.media import SITE_DIRECTORY
 
@@ -90,6 +91,21 @@ def steps_of(site, html):
         name = data.get("data-audio")
         level = soundfile.read(site / name)[0].mean() if name else None
         yield picture[:, :, 0].mean() / 255, data["data-alt"], level
+
+
+def test_a_page_holds_each_picture_for_the_dark_theme_too(site):
+    def step(hop):
+        return Step(draw("white" if hop == 1 else (0, 0.2, 0.9)), alt=f"{hop}")
+
+    html = explore(step, {"hop": [1, 2]})._repr_html_()
+    pictures = [
+        np.asarray(Image.open(site / data[f"data-{theme}picture"])).mean(axis=(0, 1)) / 255
+        for data in Elements(html)("span", "step-data")
+        for theme in ("", "dark-")
+    ]
+    np.testing.assert_allclose(pictures[0], [1, 1, 1], atol=0.02)
+    np.testing.assert_allclose(pictures[1], GROUND, atol=0.02)
+    np.testing.assert_allclose(pictures[3], pictures[2], atol=0.02)  # a color stays
 
 
 def test_page_holds_every_step_with_its_own_picture_text_and_sound(site):

@@ -1,6 +1,7 @@
 """What holds the repository together: versions, packages, imports, what may be committed."""
 
 import ast
+import builtins
 import json
 import os
 import re
@@ -91,6 +92,52 @@ def test_notebooks_are_stored_without_outputs(files):
         if widgets:
             stored.append(f"{path.relative_to(ROOT)}: state of widgets")
     assert stored == []
+
+
+HIDDEN = {"remove-cell", "remove-input", "hide-cell", "hide-input"}
+
+
+def names(code: str) -> tuple[set[str], set[str]]:
+    """Names that a cell gives a value anywhere, and names that it uses."""
+    given, used = set(), set()
+    for node in ast.walk(ast.parse(re.sub(r"^%.*", "pass", code, flags=re.MULTILINE))):
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()):
+                used.add(name)
+            case ast.Name(id=name) | ast.arg(arg=name):
+                given.add(name)
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                given.add(name)
+            case ast.Import(names=imported) | ast.ImportFrom(names=imported):
+                given |= {(alias.asname or alias.name).split(".")[0] for alias in imported}
+    return given, used
+
+
+def test_the_code_on_a_page_can_be_copied_from_the_page():
+    missing = []
+    for path in sorted((ROOT / "book").glob("*.ipynb")):
+        known = {*dir(builtins), "display"}
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code" and not HIDDEN & {*cell["metadata"].get("tags", [])}:
+                given, used = names("".join(cell["source"]))
+                known |= given
+                missing += [f"{path.name}, {cell['id']}: {name}" for name in sorted(used - known)]
+    assert missing == []
+
+
+def test_binder_finds_its_environment():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    *conda, pip = environment["dependencies"]
+    (python,) = [name.removeprefix("python=") for name in conda if name.startswith("python=")]
+    assert f"Programming Language :: Python :: {python}" in PROJECT["classifiers"]
+    # A path of the checkout: with it, the checkout is copied before the environment is made.
+    assert pip == {"pip": ["-e .[book]"]}
+    assert "book" in PROJECT["optional-dependencies"]
+    # A folder of this name would hide both files.
+    assert not (ROOT / "binder").exists() and not (ROOT / ".binder").exists()
+    listed = ["git", "ls-files", "--stage", "postBuild"]
+    assert subprocess.run(listed, cwd=ROOT, capture_output=True).stdout.startswith(b"100755 ")
+    assert (ROOT / "postBuild").read_text(encoding="utf-8").startswith("#!/usr/bin/env bash\n")
 
 
 def test_one_version_everywhere():

@@ -17,9 +17,9 @@ PAPER = {
 }
 
 
-def chapters() -> list[tuple[str, list[str]]]:
+def chapters(table: Path = ROOT / "_toc.yml") -> list[tuple[str, list[str]]]:
     """List the parts of the book with the pages of each, in reading order."""
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    toc = yaml.safe_load(table.read_text(encoding="utf-8"))
     parts = [
         (part["caption"], [page["file"] for page in part["chapters"]]) for part in toc["parts"]
     ]
@@ -74,6 +74,9 @@ def main() -> int:
     parser.add_argument("site", type=Path)
     parser.add_argument("output", type=Path)
     options = parser.parse_args()
+    if not (options.site / "index.html").is_file():
+        print(f"make: {options.site} holds no site to print; make book builds it")
+        return 1
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if not executable:
         print("make: no Chromium to print with; on Debian, Ubuntu: apt-get install chromium")

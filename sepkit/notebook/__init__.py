@@ -3,5 +3,6 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submodules=["explorer", "loudness", "media", "player", "plotting", "song_table"]
+    __name__,
+    submodules=["dark", "explorer", "loudness", "media", "player", "plotting", "song_table"],
 )

@@ -27,6 +27,7 @@ from PIL import Image
 
 from sepkit.errors import ParameterError
 from sepkit.notebook import media
+from sepkit.notebook.dark import dark
 from sepkit.notebook.plotting import with_fallback
 from sepkit.tracks import RATE
 
@@ -173,6 +174,7 @@ class _Shown:
     setting: str
     picture: bytes
     size: tuple[int, int]
+    figure: Figure
     alt: str
     sound: np.ndarray | None
     rate: int
@@ -187,7 +189,12 @@ class _Shown:
             raise ParameterError(f"step: alt is empty at {setting}; say what the picture shows")
         if step.sound is not None:
             media.check_sound(f"sound at {setting}", step.sound, step.rate)
-        return cls(setting, *_picture(step.figure), step.alt, step.sound, step.rate)
+        return cls(setting, *_picture(step.figure), step.figure, step.alt, step.sound, step.rate)
+
+    def dark(self) -> bytes:
+        """Draw the picture for the dark theme."""
+        with dark(self.figure):
+            return _picture(self.figure)[0]
 
     def flac(self, gain: float) -> bytes:
         return media.flac(self.sound * gain, self.rate)
@@ -215,7 +222,7 @@ def _gain(steps: list[_Shown]) -> float:
 def _image(shown: _Shown) -> str:
     width, height = shown.size
     return (
-        f'<img class="step-picture" src="{media.embedded(shown.picture, "image/webp")}" '
+        f'<img class="step-picture dark-light" src="{media.embedded(shown.picture, "image/webp")}" '
         f'alt="{escape(shown.alt)}" width="{width}" height="{height}" '
         'style="max-width: 100%; height: auto">'
     )
@@ -277,11 +284,13 @@ def _controls(controls: Mapping[str, Sequence], start: Mapping[str, Any]) -> str
 
 def _data(shown: _Shown, gain: float, directory: Path) -> str:
     picture = media.saved(shown.picture, "image/webp", directory)
+    dark_picture = media.saved(shown.dark(), "image/webp", directory)
     width, height = shown.size
     sound = ""
     if shown.sound is not None:
         sound = f' data-audio="{media.saved(shown.flac(gain), "audio/flac", directory)}"'
     return (
-        f'<span hidden class="step-data" data-picture="{picture}" data-width="{width}" '
+        f'<span hidden class="step-data" data-picture="{picture}" '
+        f'data-dark-picture="{dark_picture}" data-width="{width}" '
         f'data-height="{height}" data-alt="{escape(shown.alt)}"{sound}></span>'
     )

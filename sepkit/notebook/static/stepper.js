@@ -1,5 +1,5 @@
 /* <step-explorer>: a picture and a sound that follow sliders over precomputed steps. The markup is
-   written by sepkit/stepper.py; this script brings it to life. */
+   written by sepkit/notebook/explorer.py; this script brings it to life. */
 (() => {
   "use strict";
   if (customElements.get("step-explorer")) return;
@@ -32,6 +32,10 @@
       for (const event of ["focusin", "pointerover"]) {
         this.addEventListener(event, () => this.fetchPictures(), { once: true });
       }
+      // The book's theme; elsewhere there is none, and pictures are light.
+      this.theme = new MutationObserver(() => this.showPicture());
+      this.theme.observe(document.documentElement, { attributeFilter: ["data-theme"] });
+      if (document.documentElement.dataset.theme === "dark") this.showPicture();
       if (!this.audio) return;
       this.setSound(this.current);
       this.audio.addEventListener("play", () => {
@@ -60,10 +64,20 @@
         control.querySelector(".step-value").textContent = text;
         return `${control.querySelector(".step-name").textContent}: ${text}`;
       });
-      const { picture, width, height, alt } = this.current.dataset;
-      Object.assign(this.image, { src: new URL(picture, base), alt, width, height });
-      this.status.textContent = `${settings.join(", ")}. ${alt}`;
+      this.showPicture();
+      this.status.textContent = `${settings.join(", ")}. ${this.image.alt}`;
       if (this.audio) this.setSound(this.current);
+    }
+
+    showPicture() {
+      const { width, height, alt } = this.current.dataset;
+      Object.assign(this.image, { src: this.address(this.current), alt, width, height });
+    }
+
+    /** The picture of a step in the colors of the page. */
+    address({ dataset }) {
+      const dark = document.documentElement.dataset.theme === "dark";
+      return new URL(dark ? dataset.darkPicture : dataset.picture, base);
     }
 
     /** Go on where the last sound is, be it playing or not. */
@@ -72,12 +86,12 @@
       audio.hidden = !dataset.audio;
       if (!dataset.audio) return audio.pause();
       const address = new URL(dataset.audio, base).href;
-      if (this.address === address) return;
-      this.address = address;
+      if (this.sound === address) return;
+      this.sound = address;
       // Nothing is loaded before the first play; afterwards the last sound goes on until the next
       // is here.
       const source = audio.readyState ? await whole(address) : address;
-      if (this.address !== address) return; // the slider has moved on
+      if (this.sound !== address) return; // the slider has moved on
       const playing = !audio.paused;
       if (audio.readyState) this.position = audio.ended ? 0 : audio.currentTime;
       audio.onloadedmetadata = () => (audio.currentTime = this.position ?? 0);
@@ -89,9 +103,9 @@
 
     /** Bring all pictures, so that none is waited for. */
     fetchPictures() {
-      this.pictures = this.steps.map(({ dataset }) => {
+      this.pictures = this.steps.map((step) => {
         const image = new Image();
-        image.src = new URL(dataset.picture, base);
+        image.src = this.address(step);
         return image;
       });
     }
