@@ -84,7 +84,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/numpydoc lint sepkit/*.py sepkit/io/*.py
 	@# Beside the core, a docstring may name parameters in its sentences.
-	$(BIN)/numpydoc lint --ignore PR01 sepkit/cli/*.py sepkit/study/*.py sepkit/notebook/*.py
+	$(BIN)/numpydoc lint --ignore PR01 sepkit/cli/*.py sepkit/study/*.py sepkit/notebook/*.py sepkit/export/*.py
 	$(BIN)/mypy
 
 test-lowest: lowest
@@ -160,7 +160,7 @@ lowest: .venv/installed ffmpeg
 		--resolution lowest-direct --reinstall-package sepkit \
 		--only-binary numpy --only-binary scipy --only-binary matplotlib --only-binary h5py \
 		--only-binary pedalboard \
-		'.[tensorflow,evaluation,notebook,band,effects]' 'hypothesis>=6.100' 'ipykernel>=6.29' \
+		'.[tensorflow,evaluation,notebook,band,effects,export]' 'hypothesis>=6.100' 'ipykernel>=6.29' \
 		'librosa>=0.11' 'mir_eval>=0.8' 'nbclient>=0.10' 'pandas>=2.2' 'pytest>=8.2' 'pytest-xdist>=3.6'
 
 ffmpeg:

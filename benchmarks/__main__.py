@@ -24,7 +24,7 @@ import soundfile
 import threadpoolctl
 from joblib.externals.loky import get_reusable_executor
 
-from benchmarks import measure
+from benchmarks import in_the_page, measure
 from benchmarks.measure import ROOT, Row, against, alternate, median, within
 from sepkit import (
     audio,
@@ -150,14 +150,14 @@ def network_rows(machine: dict, seconds: float) -> list[Row]:
 
     rows = []
     for name, times, products in (
-        (f"forward, batch {BATCH}", one, shapes[0]),
-        ("forward, whole song", whole, shapes[1]),
+        (f"forward pass, batch {BATCH}", one, shapes[0]),
+        ("forward pass, whole song", whole, shapes[1]),
     ):
         done = measure.operations(products) / median(times["dense"]) / 1e9
         rows.append(
             against("network", name, times["dense"], times["conv"], "the report's Conv2D", 40,
-                    limit="peak of matrix products", fraction=done / machine["peak_gflops"],
-                    note=f"outputs equal to {error:.1e} of the peak")
+                    limit="peak rate of matrix products", fraction=done / machine["peak_gflops"],
+                    note=f"largest difference of the outputs: {error:.1e} of their peak")
         )  # fmt: skip
     return rows
 
@@ -193,8 +193,8 @@ def training_rows() -> list[Row]:
         model.fit(mixtures, targets, batch_size=BATCH, verbose=0)
         theirs.append((time.perf_counter() - started) / 5)
     rows = [
-        against("training", f"step, batch {BATCH}", ours, theirs[1:],
-                "Keras fit on the report's graph", 6, note="moonshot 10")
+        against("training", f"training step, batch {BATCH}", ours, theirs[1:],
+                "Keras fit on the report's graph", 6, note="the more ambitious goal was 10")
     ]  # fmt: skip
 
     for name, batches in (("the report's", blocks), ("remixed", remixed)):
@@ -204,9 +204,9 @@ def training_rows() -> list[Row]:
         ]
         each = [seconds / count for seconds in epoch]
         rows.append(
-            Row("training", f"examples a second, {name} batches", BATCH / median(each), "1/s",
+            Row("training", f"examples per second, {name} batches", BATCH / median(each), "1/s",
                 ratio=median(ours) / median(each), goal=3, theirs=BATCH / median(ours),
-                against="what the step consumes", spread=measure.spread(each))
+                against="the rate at which training uses them", spread=measure.spread(each))
         )  # fmt: skip
     return rows
 
@@ -280,26 +280,26 @@ def song_rows(machine: dict, seconds: float, folder: Path) -> list[Row]:
             Row("song", f"{length}, hop {hop}, file to stems", median(ours), "s",
                 ratio=median(bare) / median(ours), goal=0.5, theirs=median(bare),
                 against="its matrix products alone", spread=measure.spread(ours),
-                limit="peak of matrix products", fraction=done / machine["peak_gflops"])
+                limit="peak rate of matrix products", fraction=done / machine["peak_gflops"])
         )  # fmt: skip
         rows.append(
-            Row("song", f"{length}, hop {hop}, of what it must compute", median(ours), "s",
+            Row("song", f"{length}, hop {hop}, file to stems", median(ours), "s",
                 ratio=median(both) / median(ours), goal=None, theirs=median(both),
                 against="its matrix products and Fourier transforms alone",
                 spread=measure.spread(ours),
-                note="alone they would be "
+                note="alone, these are "
                      f"{median(times['report']) / median(both):.1f} times as fast as the report's "
                      "procedure")
         )  # fmt: skip
 
-    # Peers need time in proportion to the song: a part of it says enough.
+    # Peers take time in proportion to the length of the song, so a part of it is enough.
     part = 24.0
     unets = alternate({"spleeter": partial(Spleeter(), noise(part))}, repeats=1)["spleeter"]
     rows.append(
         against("peers", f"{length}, hop 5", times["mono, 5"],
                 [t * seconds / part for t in unets], "Spleeter's four U-Nets, in Keras", 1,
-                note="architecture written anew, random weights, without files; "
-                     f"from {part:g} s in proportion")
+                note="architecture reimplemented, random weights, without reading and writing "
+                     f"files; scaled up from {part:g} s")
     )  # fmt: skip
     names = {"open_unmix": "Open-Unmix (umxl)", "demucs": "Hybrid Transformer Demucs"}
     for name, label in names.items() if PEERS.exists() else ():
@@ -310,8 +310,8 @@ def song_rows(machine: dict, seconds: float, folder: Path) -> list[Row]:
             against("peers", f"{length}, hop 5", times["mono, 5"],
                     [found["seconds"] * seconds / part], label, 1,
                     note=f"random weights, {found['parameters']:,} parameters, torch "
-                         f"{found['torch']}, without files; from {part:g} s in proportion; "
-                         f"its start-up takes {found['startup']:.1f} s")
+                         f"{found['torch']}, without reading and writing files; scaled up from "
+                         f"{part:g} s; start-up, not included, {found['startup']:.1f} s")
         )  # fmt: skip
     return rows
 
@@ -339,14 +339,14 @@ def start_rows(folder: Path) -> list[Row]:
         repeats=3,
     )
     return [
-        within("start", "sepkit separate, 30 s of stereo, to the last stem",
+        within("start", "sepkit separate, 30 s of stereo, until the last stem is written",
                median(times["separate"]), 2.0, "s", spread=measure.spread(times["separate"]),
-               note="no TensorFlow imported"),
+               note="TensorFlow is not imported"),
         within("start", "import sepkit", median(times["import"]), 0.3, "s",
                spread=measure.spread(times["import"]),
-               note=f"Python's own start, {median(times['python']):.3f} s, included"),
-        within("start", "import of all that separates", median(times["modules"]), 0.5, "s",
-               spread=measure.spread(times["modules"])),
+               note=f"including {median(times['python']):.3f} s in which Python itself starts"),
+        within("start", "import of all modules that separation needs", median(times["modules"]),
+               0.5, "s", spread=measure.spread(times["modules"])),
     ]  # fmt: skip
 
 
@@ -387,11 +387,11 @@ def growth_rows() -> tuple[list[Row], list[dict]]:
     hour, ten_minutes = points[-1]["mib"], points[-2]["mib"]
     return [
         within("growth", "one hour of stereo, peak memory", hour, 600.0, "MiB",
-               note="block by block, in and out"),
-        within("growth", "memory of one hour, in parts of ten minutes'", hour / ten_minutes, 1.1,
-               "times"),
-        within("growth", "exponent of time over length, 1 to 60 minutes", exponent, 1.05, "",
-               note="1 is proportion"),
+               note="the song is read and the stems are returned in blocks"),
+        within("growth", "peak memory of one hour, relative to ten minutes", hour / ten_minutes,
+               1.1, "times"),
+        within("growth", "exponent of time against length, 1 to 60 minutes", exponent, 1.05, "",
+               note="1 means proportional to the length"),
     ], points  # fmt: skip
 
 
@@ -426,16 +426,16 @@ def evaluation_rows(machine: dict) -> list[Row]:
 
     def bandwidth(key, arrays):
         size = sum(array.nbytes for array in arrays)
-        return {"limit": "reading its input once at the bandwidth of memory",
+        return {"limit": "reading the input once at memory bandwidth",
                 "fraction": size / machine["copy_gb_per_s"] / 1e9 / median(times[key])}  # fmt: skip
 
     rows = [
         against("evaluation", f"the report's metrics, {seconds:g} s, both channels",
                 [2 * t for t in times["report"]], times["museval"], "museval.evaluate", 100,
-                note="equal to museval's one-tap measure to 1e-9 dB",
+                note="equal to museval's one-tap scores within 1e-9 dB",
                 **bandwidth("report", (true, estimates))),
         against("evaluation", f"BSS Eval 4, 512 taps, {seconds:g} s of stereo", times["full"],
-                times["museval"], "museval.evaluate", 5, note="equal to 1e-6 dB"),
+                times["museval"], "museval.evaluate", 5, note="equal within 1e-6 dB"),
     ]  # fmt: skip
 
     tracks = noise_tracks(4, 5.0)
@@ -457,7 +457,7 @@ def evaluation_rows(machine: dict) -> list[Row]:
     rows.append(
         against("evaluation", f"4 songs on {cores} cores", parallel["all"],
                 parallel["one"], "one core", 0.8 * cores, limit=f"{cores} times",
-                note="one process whose linear algebra takes all cores: "
+                note="one process whose linear algebra uses all cores: "
                      f"{median(parallel['process']):.2f} s",
                 fraction=median(parallel["one"]) / median(parallel["all"]) / cores)
     )  # fmt: skip
@@ -529,6 +529,7 @@ def main() -> int:
             "versions": measure.versions(),
             "rows": rows,
             "growth": points,
+            "page": in_the_page.measure_engines(),
         }
         files.write_json(results, RESULTS)
         print(RESULTS.relative_to(ROOT))

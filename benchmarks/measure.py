@@ -97,8 +97,9 @@ def against(
 
 def within(group: str, name: str, ours: float, budget: float, unit: str, **more) -> Row:
     """Compare with a budget, of which the goal is to need no more."""
+    told = [f"budget {budget:g} {unit}".rstrip(), more.pop("note", "")]
     return Row(group, name, ours, unit, ratio=budget / ours, goal=1.0,
-               note=f"budget {budget:g} {unit}; " + more.pop("note", ""), **more)  # fmt: skip
+               note="; ".join(filter(None, told)), **more)  # fmt: skip
 
 
 def blas_threads() -> int:

@@ -3,6 +3,7 @@ from . import batches as batches
 from . import bsseval as bsseval
 from . import datasets as datasets
 from . import errors as errors
+from . import export as export
 from . import files as files
 from . import io as io
 from . import losses as losses

@@ -892,6 +892,19 @@ def test_no_page_scrolls_sideways_on_a_phone(page, pages):
     assert {name: width for name, width in widths.items() if width > 375} == {}
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_caption_is_seen(theme, page, pages):
+    count, unseen = 0, []
+    for address in pages:
+        page.goto(address)
+        page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        page.evaluate(UNFOLD)
+        heights = page.locator("figcaption").evaluate_all("all => all.map((e) => e.offsetHeight)")
+        count += len(heights)
+        unseen += [address.rpartition("/")[2]] * heights.count(0)
+    assert count > 20 and unseen == []
+
+
 def test_what_scrolls_on_a_phone_is_reached_by_keyboard(page, pages):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page.set_viewport_size({"width": 375, "height": 700})

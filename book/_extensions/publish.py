@@ -85,11 +85,11 @@ def offer_launch(app: Sphinx, config: Config) -> None:
 def bring_scripts(app: Sphinx, config: Config) -> None:
     """Copy scripts and styles into the site: it loads nothing from elsewhere."""
     player = Path(str(resources.files("sepkit") / "notebook" / "static"))
-    config.html_static_path.append(str(player))
-    for path in sorted(player.glob("*.css")):
-        app.add_css_file(path.name)
-    for path in sorted(player.glob("*.js")):
-        app.add_js_file(path.name)
+    config.html_static_path.append(str(player / "separator.css"))
+    for name in ("song_table", "stem_player", "stepper"):
+        config.html_static_path += [str(player / f"{name}.css"), str(player / f"{name}.js")]
+        app.add_css_file(f"{name}.css")
+        app.add_js_file(f"{name}.js")
     config.html_static_path += [str(HERE / "book.css"), str(HERE / "book.js")]
     app.add_css_file("book.css")
     app.add_js_file("book.js")
@@ -118,9 +118,11 @@ def show_dark_figures(app: Sphinx, page: str, template: str, context: dict, doct
         if not (dark / name).is_file():
             return figure[0]
         up = "../" * page.count("/")
+        # In an element of their own: the theme hides captions that follow such pictures.
         return (
-            f'<img class="only-light" loading="lazy"{before}src="{up}_images/{name}"{after}>'
+            f'<span><img class="only-light" loading="lazy"{before}src="{up}_images/{name}"{after}>'
             f'<img class="only-dark" loading="lazy"{before}src="{up}_static/dark/{name}"{after}>'
+            "</span>"
         )
 
     picture = r'<img([^>]*?)src="(?:\.\./)*_images/([0-9a-f]{64}\.png)"([^>]*)>'

@@ -1,4 +1,4 @@
-"""The command line: sepkit separate | models | train | evaluate | ablate."""
+"""The command line: sepkit separate | models | export | train | evaluate | ablate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import sepkit
 from sepkit import streaming, weights
-from sepkit.cli import separate
+from sepkit.cli import export, separate
 from sepkit.cli.output import say
 from sepkit.errors import ParameterError, SepkitError
 from sepkit.study import commands as study_commands
@@ -122,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     models = commands.add_parser("models", help="list the trained models")
     models.add_argument("--json", action="store_true", help="print a JSON object per model")
     models.set_defaults(run=_models)
+    export.add_to(commands)
     study_commands.add_to(commands)
     return parser
 

@@ -141,10 +141,10 @@ def foot(licence: str | None, link: str | None, gain: float) -> str:
         if link:
             text = f'<a href="{escape(link)}" rel="license">{text}</a>'
         lines += f'<p class="stem-licence">{text}</p>'
-    if gain < 1:
+    lowered = f"{-20 * np.log10(gain):.1f}"
+    if gain < 1 and lowered != "0.0":
         lines += (
-            f'<p class="stem-note">All sounds are lowered by {-20 * np.log10(gain):.1f} dB, '
-            "so that none clips.</p>"
+            f'<p class="stem-note">All sounds are lowered by {lowered} dB, so that none clips.</p>'
         )
     return f'<div class="stem-foot">{lines}</div>' if lines else ""
 

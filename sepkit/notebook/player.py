@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import io
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -174,6 +174,36 @@ def stem_player(
         foot=media.foot(licence, licence_link, lowest),
     )
     return StemPlayer(title, html if directory else html + media.script_and_style("stem_player"))
+
+
+def empty_player(groups: Mapping[str, Sequence[str]], rate: int) -> str:
+    """Write the HTML of a player whose sound, length and title a script gives it.
+
+    Parameters
+    ----------
+    groups : mapping of str to sequence of str
+        Heading, "" for none, to the labels of its tracks.
+    rate : int
+        Sample rate of the tracks [Hz].
+
+    Returns
+    -------
+    str
+        The player. The script gives its property ``sound`` before it is put into a page.
+    """
+    silence = np.zeros((WAVEFORM_COLUMNS, 1), np.float32)
+    rows = [_Row(heading, label, silence) for heading, labels in groups.items() for label in labels]
+    matching: list[float | None] = [None] * len(rows)
+    return _page(
+        rows,
+        sources=[""] * len(rows),
+        pictures=[],
+        matching=matching,
+        headroom=1.0,
+        rate=rate,
+        title="Stems",
+        foot="",
+    )
 
 
 def _rows(tracks: Mapping[str, np.ndarray | Mapping[str, np.ndarray]]) -> Iterator[_Row]:

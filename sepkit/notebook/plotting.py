@@ -249,15 +249,7 @@ def ladder(rows: Mapping[str, Mapping[str, Any]], *, metric: str = "SDR") -> Fig
     for row, label in enumerate(order):
         values = means[label]
         if np.isnan(values).any():
-            ax.text(
-                0,
-                row,
-                "no score",
-                ha="center",
-                va="center",
-                fontsize="small",
-                backgroundcolor="white",
-            )
+            ax.text(0, row, "no score", ha="center", va="center", fontsize="small")
             continue
         ax.plot([values.min(), values.max()], [row, row], color="#cccccc", zorder=0)
         ax.plot(values.mean(), row, "|", color="black", markersize=13, markeredgewidth=2)

@@ -52,6 +52,14 @@
     return buffer;
   }
 
+  /** Wait until a context runs. */
+  function running(context) {
+    const late = new Promise((_, reject) => {
+      setTimeout(reject, 4000, new Error("the browser gives no sound output"));
+    });
+    return Promise.race([context.resume(), late]);
+  }
+
   /** Decoded tracks, all started at one time of one audio context: in step to the sample. */
   class DecodedTracks {
     constructor(urls, rate) {
@@ -71,10 +79,7 @@
     }
 
     async start(offset, gains, onended) {
-      const late = new Promise((_, reject) => {
-        setTimeout(reject, 4000, new Error("the browser gives no sound output"));
-      });
-      await Promise.race([this.context.resume(), late]);
+      await running(this.context);
       this.stop();
       // Whole samples: in between, the browser interpolates, and treble is lost.
       const whole = (time) => Math.round(time * this.context.sampleRate) / this.context.sampleRate;
@@ -132,6 +137,129 @@
     setLoop(loop) {
       this.loop = loop;
       for (const { source } of this.nodes) source.loop = loop;
+    }
+
+    close() {
+      this.stop();
+      this.context.close();
+    }
+  }
+
+  const AHEAD = 1; // how long before it is heard a piece is scheduled [s]
+
+  /** Tracks whose samples a script gives (`sound` of a player), perhaps while it still makes them:
+      { rate, length, n_channels, ready, read(track, channel, start, stop) }, in samples. In step to
+      the sample, since all pieces start by one clock; where samples are not ready, it waits. */
+  class StreamedTracks {
+    constructor(sound) {
+      this.sound = sound;
+      this.loop = false;
+      this.context = new AudioContext({ sampleRate: sound.rate });
+      this.context.resume();
+    }
+
+    async load() {}
+
+    async start(offset, gains, onended) {
+      await running(this.context);
+      this.stop();
+      this.onended = onended;
+      this.fade = new GainNode(this.context, { gain: 0 });
+      this.fade.connect(this.context.destination);
+      this.fade.gain.setTargetAtTime(1, this.context.currentTime + 0.03, FADE / 4);
+      this.gainNodes = gains.map((gain) => {
+        const node = new GainNode(this.context, { gain });
+        node.connect(this.fade);
+        return node;
+      });
+      this.runs = [];
+      this.run(Math.min(Math.round(offset * this.sound.rate), this.sound.length - 1), this.soon);
+      this.timer = setInterval(() => this.schedule(), 100);
+      this.schedule();
+    }
+
+    /** A time just ahead, of a whole sample: in between, the browser interpolates. */
+    get soon() {
+      const { rate } = this.sound;
+      return Math.ceil((this.context.currentTime + 0.03) * rate) / rate;
+    }
+
+    /** From a sample on, pieces sound one after another from this time on. */
+    run(from, when) {
+      this.next = from; // the first sample that is not scheduled
+      this.runs.push({ from, when });
+    }
+
+    /** When the next piece is due. */
+    get due() {
+      const { from, when } = this.runs.at(-1);
+      return when + (this.next - from) / this.sound.rate;
+    }
+
+    /** Schedule pieces of half a second, up to a second ahead. */
+    schedule() {
+      const { rate, length } = this.sound;
+      const now = this.context.currentTime;
+      while (this.due < now + AHEAD) {
+        if (this.next >= length) {
+          if (this.loop) this.run(0, this.due);
+          else {
+            if (this.due <= now) this.finish();
+            return;
+          }
+        }
+        const stop = Math.min(this.next + Math.round(rate / 2), this.sound.ready);
+        if (stop <= this.next) return; // it is not there yet
+        if (this.due < now) this.run(this.next, this.soon); // it came late
+        this.gainNodes.forEach((gain, track) => {
+          const source = new AudioBufferSourceNode(this.context, { buffer: this.piece(track, stop) });
+          source.connect(gain);
+          source.start(this.due);
+        });
+        this.next = stop;
+      }
+    }
+
+    /** The next piece of a track, up to a sample. */
+    piece(track, stop) {
+      const { rate: sampleRate, n_channels: numberOfChannels } = this.sound;
+      const length = stop - this.next;
+      const buffer = new AudioBuffer({ sampleRate, numberOfChannels, length });
+      for (let channel = 0; channel < numberOfChannels; channel++) {
+        buffer.copyToChannel(this.sound.read(track, channel, this.next, stop), channel);
+      }
+      return buffer;
+    }
+
+    finish() {
+      this.stop();
+      this.onended();
+    }
+
+    stop() {
+      clearInterval(this.timer);
+      const { fade } = this;
+      const now = this.context.currentTime;
+      fade?.gain.cancelScheduledValues(now).setTargetAtTime(0, now, FADE / 4);
+      // What is scheduled already then sounds into nothing.
+      if (fade) setTimeout(() => fade.disconnect(), 4000 * FADE);
+      this.fade = null;
+    }
+
+    get position() {
+      const now = this.context.currentTime;
+      const { from, when } = this.runs.findLast((run) => run.when <= now) ?? this.runs[0];
+      const sample = from + Math.max(0, now - when) * this.sound.rate;
+      return Math.min(sample, this.sound.length) / this.sound.rate;
+    }
+
+    setGains(gains) {
+      const now = this.context.currentTime;
+      this.gainNodes?.forEach((node, i) => node.gain.setTargetAtTime(gains[i], now, 0.01));
+    }
+
+    setLoop(loop) {
+      this.loop = loop;
     }
 
     close() {
@@ -253,8 +381,9 @@
         button: group.querySelector(".stem-together"),
         members: indices(group.querySelectorAll(".stem-track")),
       }));
+      if (this.sound) this.fit(this.sound);
       this.duration = Number(this.dataset.duration);
-      this.urls = this.rows.map((row) => new URL(row.dataset.audio, base));
+      this.urls = this.sound ? [] : this.rows.map((row) => new URL(row.dataset.audio, base));
       this.heard = this.groups[0].members; // the tracks that sound
       const { headroom } = this.dataset;
       this.trueLevel = Number(headroom); // gain of all tracks
@@ -271,6 +400,40 @@
       for (const row of this.rows) this.setUpPicture(row);
       this.showChoice();
       this.say("");
+    }
+
+    /** Give the controls the length of a script's sound. */
+    fit({ length, rate }) {
+      const duration = length / rate;
+      this.dataset.duration = duration;
+      Object.assign(this.slider, { max: duration, step: duration < 60 ? 0.1 : 1 });
+      this.now.nextSibling.data = ` / ${clock(duration)}`;
+      this.drawn = 0; // columns of the waveforms
+      this.columns = this.querySelector("svg[preserveAspectRatio]").viewBox.baseVal.width;
+      this.bars = this.rows.map(() => Array.from({ length: this.columns }, (_, x) => `M${x} 49V51`));
+    }
+
+    /** Draw the waveforms of a script's sound as far as it is ready. */
+    drawReady() {
+      const { length, ready, n_channels, read } = this.sound;
+      const edge = (column) => Math.round((column * length) / this.columns);
+      for (; this.drawn < this.columns && edge(this.drawn + 1) <= ready; this.drawn++) {
+        const [start, stop] = [edge(this.drawn), edge(this.drawn + 1)];
+        this.rows.forEach((row, track) => {
+          let [low, high] = [0, 0];
+          for (let channel = 0; channel < n_channels; channel++) {
+            for (const sample of read(track, channel, start, stop)) {
+              if (sample < low) low = sample;
+              if (sample > high) high = sample;
+            }
+          }
+          const [top, bottom] = [49 - 49 * Math.min(1, high), 51 - 49 * Math.max(-1, low)];
+          this.bars[track][this.drawn] = `M${this.drawn} ${top.toFixed()}V${bottom.toFixed()}`;
+        });
+      }
+      this.rows.forEach((row, track) => {
+        row.querySelector(".stem-picture path").setAttribute("d", this.bars[track].join(""));
+      });
     }
 
     setUpPicture(row) {
@@ -395,6 +558,11 @@
     }
 
     async load() {
+      if (this.sound) {
+        this.tracks = new StreamedTracks(this.sound);
+        this.tracks.setLoop(this.loop);
+        return this.tracks;
+      }
       const fromDisk = this.urls.some((url) => url.protocol === "file:");
       let failure;
       for (const Tracks of fromDisk ? [MediaTracks] : [DecodedTracks, MediaTracks]) {

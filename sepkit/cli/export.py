@@ -1,0 +1,73 @@
+"""The command that writes a model in a format of other engines."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from sepkit import weights
+from sepkit.cli.output import say
+from sepkit.errors import ParameterError, SepkitError
+from sepkit.export import onnx_file
+from sepkit.files import check_writable, read_json
+
+_DESCRIPTION = """Write a model in a format that other engines run. The ONNX file takes the
+magnitudes of a song's STFT, in contexts of frames, and gives the masks of its sources; its metadata
+hold the sources, the sample rate, the STFT and the licence of the weights. It needs the package
+onnx: pip install 'sepkit[export]'. A file that is there already is not replaced without
+--overwrite."""
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to what `argparse.ArgumentParser.add_subparsers` returns."""
+    command = commands.add_parser(
+        "export", help="write a model for other engines", description=_DESCRIPTION
+    )
+    command.add_argument(
+        "model", metavar="MODEL", help="a model of `sepkit models`, or a .h5 weight file"
+    )
+    command.add_argument(
+        "--format", default="onnx", choices=["onnx"], help="file format (default: onnx)"
+    )
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="FILE",
+        help="the file to write (default: MODEL.onnx in this folder)",
+    )  # fmt: skip
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace the file if it is there already"
+    )
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the model that the options name."""
+    source = weights.find_weights(options.model)
+    name = source.name.removesuffix(source.suffix).removesuffix(".weights")
+    values = weights.load(source)
+    output = options.output or Path(f"{name}.{options.format}")
+    _check_output(output, source, overwrite=options.overwrite)
+    onnx_file.write(values, output, name=name, card=_read_card(source.with_name(f"{name}.json")))
+    say(f"{name}: {output.stat().st_size:,} bytes in {output}")
+
+
+def _check_output(output: Path, source: Path, *, overwrite: bool) -> None:
+    """Refuse a place that cannot be written, and a file that is to be kept."""
+    if output.exists() and os.path.samefile(output, source):
+        raise ParameterError(f"{output}: is the weight file itself; give another --output")
+    if output.is_file() and not overwrite:
+        raise ParameterError(
+            f"{output}: exists already; give another --output, or --overwrite to replace it"
+        )
+    check_writable(output)
+
+
+def _read_card(path: Path) -> dict[str, Any] | None:
+    """Return the card beside a weight file, or None where there is none."""
+    if not path.is_file():
+        return None
+    card = read_json(path)
+    if not isinstance(card, dict) or not isinstance(card.get("experiment"), dict):
+        raise SepkitError(f"{path}: not a card, though it lies beside the weights; move it away")
+    return card

@@ -1,0 +1,474 @@
+/* A stretch of a song in, its stems out: STFT, network, averaged masks, inverse STFT.
+
+   The network of sepkit/network.py and the averaging of sepkit/masks.py once more, in plain C
+   without a library. Compiled to WebAssembly it separates songs in a page (separator.js).
+
+   All matrices are stored row by row. The letters are those of the book's glossary: a frame has
+   513 bins, a context some 25 frames, one every `hop` frames. */
+
+enum {
+  FRAME = 1024, HOP = 256, EDGE = FRAME - HOP, BINS = FRAME / 2 + 1,
+  PANEL = 8, /* columns of a product computed at once */
+  TILE = 4,  /* rows of a product computed at once */
+  LANES = 4, /* floats in a register */
+  BATCH = 2 * LANES, /* frames transformed at once: one in the real part of a lane, one in the other */
+  GROUP = 4, /* contexts decoded at once: as many as fit the cache */
+};
+#define SMALLEST_SUM 1e-18f /* a bin below it is silent, as in sepkit/network.py */
+
+/* Four floats, which may lie anywhere; a compiler without such registers takes them one by one. */
+typedef float lanes __attribute__((vector_size(16), aligned(4)));
+
+/* A matrix in panels of eight columns, row after row, so that a product reads it in order. */
+typedef struct {
+  int rows, columns;
+  float *panels, *bias;
+} matrix;
+
+typedef struct {
+  int channels, sources, timbres, patterns, taps, shared, context, hop, frames, positions, width,
+      drawn_width;
+  matrix vertical, horizontal, global;              /* encoder */
+  matrix *single, *horizontal_back, *vertical_back; /* decoders, one for each source */
+  float *weights;                                   /* as they came */
+  float *samples;                                   /* of the stretch, [channel][sample] */
+  float *stems;                                     /* [source][channel][sample] */
+  float *real, *imaginary;                          /* spectra, [channel][frame][bin] */
+  float *magnitudes;                                /* [frame][bin][channel] */
+  float *timbre, *pattern, *bottleneck;             /* outputs of the encoder's layers */
+  float *places;                                    /* [context][position][pattern], of one source */
+  float *drawn;                                     /* [source][context][frame][padded timbre] */
+  float *decoded;                                   /* [source][row][column of a panel] */
+  float *share;                                     /* [frame]: one over its number of contexts */
+  float *masks;                                     /* [source][frame][bin][channel] */
+  float *cosine, *sine, *window;                    /* [sample of a frame] */
+  lanes *transformed;                               /* work space of the Fourier transform */
+} engine;
+
+static int panels(int columns) { return (columns + PANEL - 1) / PANEL; }
+
+/* ---- Memory: everything has its place from the start ---- */
+
+/* The next place in memory; where the memory begins at 0, only its size is found out. */
+static void *take(char **end, long floats) {
+  char *place = *end;
+  *end += (floats * sizeof(float) + 63) / 64 * 64;
+  return place;
+}
+
+static matrix take_matrix(char **end, int rows, int columns) {
+  matrix m = {rows, columns, 0, 0};
+  m.panels = take(end, (long)rows * panels(columns) * PANEL);
+  m.bias = take(end, panels(columns) * PANEL);
+  return m;
+}
+
+static long n_weights(const engine *e) {
+  long n = (long)(BINS * e->channels + 1) * e->timbres + (e->taps * e->timbres + 1) * e->patterns +
+           (e->positions * e->patterns + 1) * e->shared;
+  long decoder = (long)(e->shared + 1) * e->positions * e->patterns +
+                 (e->taps * e->patterns + 1) * e->timbres + BINS * e->channels * e->timbres +
+                 e->channels;
+  return n + e->sources * decoder;
+}
+
+/* Divide the memory from `base` on; return its end. */
+static char *arrange(engine *e, char *base) {
+  char *end = base;
+  int s, contexts = (e->frames - e->context) / e->hop + 1, inputs = BINS * e->channels;
+  long length = HOP * (long)(e->frames + 3), bins = (long)e->frames * BINS;
+  e->vertical = take_matrix(&end, inputs, e->timbres);
+  e->horizontal = take_matrix(&end, e->taps * e->timbres, e->patterns);
+  e->global = take_matrix(&end, e->positions * e->patterns, e->shared);
+  e->single = take(&end, e->sources * (long)sizeof(matrix) / sizeof(float));
+  e->horizontal_back = take(&end, e->sources * (long)sizeof(matrix) / sizeof(float));
+  e->vertical_back = take(&end, e->sources * (long)sizeof(matrix) / sizeof(float));
+  for (s = 0; s < e->sources; s++) {
+    matrix single = take_matrix(&end, e->shared, e->positions * e->patterns);
+    matrix horizontal = take_matrix(&end, e->taps * e->patterns, e->timbres);
+    matrix vertical = take_matrix(&end, e->timbres, inputs);
+    if (!base) continue;
+    e->single[s] = single, e->horizontal_back[s] = horizontal, e->vertical_back[s] = vertical;
+  }
+  e->weights = take(&end, n_weights(e));
+  e->samples = take(&end, e->channels * length);
+  e->stems = take(&end, e->sources * e->channels * length);
+  e->real = take(&end, e->channels * bins);
+  e->imaginary = take(&end, e->channels * bins);
+  e->magnitudes = take(&end, e->channels * bins);
+  e->timbre = take(&end, (long)e->frames * e->timbres + PANEL);
+  e->pattern = take(&end, (long)e->frames * e->patterns + PANEL);
+  e->bottleneck = take(&end, (long)contexts * e->shared + PANEL);
+  e->places = take(&end, (long)contexts * e->positions * e->patterns + PANEL);
+  e->drawn = take(&end, (long)e->sources * contexts * e->context * e->drawn_width);
+  e->decoded = take(&end, (long)e->sources * GROUP * e->context * PANEL);
+  e->share = take(&end, e->frames);
+  e->masks = take(&end, (long)e->sources * e->frames * e->width);
+  e->cosine = take(&end, FRAME);
+  e->sine = take(&end, FRAME);
+  e->window = take(&end, FRAME);
+  e->transformed = take(&end, 4l * FRAME * LANES);
+  return end;
+}
+
+/* ---- Products of matrices ---- */
+
+/* Pack `from`, whose neighbours in a column are `row_step` floats apart and in a row `column_step`. */
+static void pack(matrix *m, const float *from, long row_step, long column_step) {
+  for (int j = 0; j < panels(m->columns) * PANEL; j++)
+    for (int i = 0; i < m->rows; i++)
+      m->panels[((long)(j / PANEL) * m->rows + i) * PANEL + j % PANEL] =
+          j < m->columns ? from[i * row_step + j * column_step] : 0;
+}
+
+/* Repeat `n` values over the biases of all columns. */
+static void set_bias(matrix *m, const float *from, int n) {
+  for (int j = 0; j < panels(m->columns) * PANEL; j++)
+    m->bias[j] = j < m->columns ? from[j % n] : 0;
+}
+
+static inline __attribute__((always_inline)) void tile(
+    const float *a, long a_step, int rows, const float *b, int k, const float *bias, float *c,
+    long c_step) {
+  lanes left[TILE], right[TILE];
+  for (int i = 0; i < rows; i++)
+    left[i] = *(const lanes *)bias, right[i] = *(const lanes *)(bias + LANES);
+  for (int j = 0; j < k; j++, b += PANEL) {
+    lanes b_left = *(const lanes *)b, b_right = *(const lanes *)(b + LANES);
+    for (int i = 0; i < rows; i++) {
+      float factor = a[i * a_step + j];
+      left[i] += factor * b_left, right[i] += factor * b_right;
+    }
+  }
+  for (int i = 0; i < rows; i++)
+    *(lanes *)(c + i * c_step) = left[i], *(lanes *)(c + i * c_step + LANES) = right[i];
+}
+
+/* Eight columns of c = a b + bias: `m` rows, with `k` rows of b from `b` on. */
+static void multiply_panel(
+    const float *a, long a_step, int m, const float *b, int k, const float *bias, float *c,
+    long c_step) {
+  int i = 0;
+  for (; i + TILE <= m; i += TILE) tile(a + i * a_step, a_step, TILE, b, k, bias, c + i * c_step, c_step);
+  for (; i < m; i++) tile(a + i * a_step, a_step, 1, b, k, bias, c + i * c_step, c_step);
+}
+
+/* c = a b + bias, with `k` rows of b from `first` on.
+
+   The last panel of a row may reach up to seven floats beyond it, into the next row's beginning.
+   Panels are therefore computed from the last one to the first, which overwrites that. */
+static void multiply(
+    const float *a, long a_step, int m, const matrix *b, int first, int k, float *c, long c_step) {
+  for (int j = panels(b->columns) - 1; j >= 0; j--)
+    multiply_panel(a, a_step, m, b->panels + ((long)j * b->rows + first) * PANEL, k,
+                   b->bias + j * PANEL, c + j * PANEL, c_step);
+}
+
+static void rectify(float *values, long n) {
+  for (long i = 0; i < n; i++) values[i] = values[i] > 0 ? values[i] : 0;
+}
+
+/* ---- Fourier transform ---- */
+
+/* Transform 1024 complex numbers per lane (Stockham, radix 4), in place. */
+static void transform(engine *e, lanes *re, lanes *im) {
+  lanes *from_re = re, *from_im = im, *to_re = e->transformed + 2 * FRAME, *to_im = to_re + FRAME;
+  for (int n = FRAME, s = 1; n > 1; n /= 4, s *= 4) {
+    int quarter = n / 4;
+    for (int p = 0; p < quarter; p++) {
+      float c1 = e->cosine[p * s], s1 = -e->sine[p * s];
+      float c2 = e->cosine[2 * p * s], s2 = -e->sine[2 * p * s];
+      float c3 = e->cosine[3 * p * s], s3 = -e->sine[3 * p * s];
+      for (int q = 0; q < s; q++) {
+        int i = q + s * p, o = q + s * 4 * p, step = s * quarter;
+        lanes ar = from_re[i], ai = from_im[i], br = from_re[i + step], bi = from_im[i + step];
+        lanes cr = from_re[i + 2 * step], ci = from_im[i + 2 * step];
+        lanes dr = from_re[i + 3 * step], di = from_im[i + 3 * step];
+        lanes sum_r = ar + cr, sum_i = ai + ci, odd_r = br + dr, odd_i = bi + di;
+        lanes less_r = ar - cr, less_i = ai - ci, turn_r = bi - di, turn_i = dr - br; /* -i (b - d) */
+        to_re[o] = sum_r + odd_r, to_im[o] = sum_i + odd_i;
+        lanes xr = less_r + turn_r, xi = less_i + turn_i;
+        to_re[o + s] = xr * c1 - xi * s1, to_im[o + s] = xr * s1 + xi * c1;
+        xr = sum_r - odd_r, xi = sum_i - odd_i;
+        to_re[o + 2 * s] = xr * c2 - xi * s2, to_im[o + 2 * s] = xr * s2 + xi * c2;
+        xr = less_r - turn_r, xi = less_i - turn_i;
+        to_re[o + 3 * s] = xr * c3 - xi * s3, to_im[o + 3 * s] = xr * s3 + xi * c3;
+      }
+    }
+    lanes *swap = from_re;
+    from_re = to_re, to_re = swap;
+    swap = from_im, from_im = to_im, to_im = swap;
+  }
+  /* Five passes: the result is in the work space. */
+  for (int i = 0; i < FRAME; i++) re[i] = from_re[i], im[i] = from_im[i];
+}
+
+/* Spectra of all frames. Frames travel in pairs: one as the real part, one as the imaginary. */
+static void analyse(engine *e, const float *samples, float *real, float *imaginary) {
+  lanes *re = e->transformed, *im = re + FRAME;
+  for (int first = 0; first < e->frames; first += BATCH) {
+    for (int lane = 0; lane < LANES; lane++) {
+      int last = e->frames - 1, a = first + lane, b = a + LANES;
+      const float *x = samples + HOP * (long)(a < last ? a : last);
+      const float *y = samples + HOP * (long)(b < last ? b : last);
+      for (int n = 0; n < FRAME; n++) re[n][lane] = x[n] * e->window[n], im[n][lane] = y[n] * e->window[n];
+    }
+    transform(e, re, im);
+    for (int lane = 0; lane < LANES; lane++)
+      for (int k = 0; k < BINS; k++) {
+        int mirror = (FRAME - k) % FRAME, a = first + lane, b = a + LANES;
+        float zr = re[k][lane], zi = im[k][lane], wr = re[mirror][lane], wi = im[mirror][lane];
+        if (a < e->frames) real[a * (long)BINS + k] = (zr + wr) / 2, imaginary[a * (long)BINS + k] = (zi - wi) / 2;
+        if (b < e->frames) real[b * (long)BINS + k] = (zi + wi) / 2, imaginary[b * (long)BINS + k] = (wr - zr) / 2;
+      }
+  }
+}
+
+/* The mask of one bin; of a song with fewer channels than the network has, their mean. */
+static float mask_at(const engine *e, const float *mask, int bin, int channel, int n_channels) {
+  if (n_channels == e->channels) return mask[bin * e->channels + channel];
+  float sum = 0;
+  for (int c = 0; c < e->channels; c++) sum += mask[bin * e->channels + c];
+  return sum / e->channels;
+}
+
+/* Mask the spectra of the frames from `start` to `stop`, invert them and overlap-add them. */
+static void synthesise(
+    engine *e, const float *masks, int channel, int n_channels, int start, int stop, float *signal) {
+  const float *real = e->real + channel * (long)e->frames * BINS;
+  const float *imaginary = e->imaginary + channel * (long)e->frames * BINS;
+  lanes *re = e->transformed, *im = re + FRAME;
+  for (long n = 0; n < HOP * (long)(stop - start + 3); n++) signal[n] = 0;
+  for (int first = start; first < stop; first += BATCH) {
+    for (int lane = 0; lane < LANES; lane++)
+      for (int k = 0; k < BINS; k++) {
+        float part[4] = {0, 0, 0, 0}; /* of frames a and b: real, imaginary */
+        for (int i = 0; i < 2; i++) {
+          int frame = first + lane + i * LANES;
+          if (frame >= stop) continue;
+          float m = mask_at(e, masks + frame * (long)e->width, k, channel, n_channels);
+          part[2 * i] = m * real[frame * (long)BINS + k];
+          /* The first and the last bin are real. */
+          part[2 * i + 1] = k % (BINS - 1) ? m * imaginary[frame * (long)BINS + k] : 0;
+        }
+        /* Real and imaginary part change places: the inverse by the same transform. */
+        im[k][lane] = part[0] - part[3], re[k][lane] = part[1] + part[2];
+        int mirror = (FRAME - k) % FRAME;
+        im[mirror][lane] = part[0] + part[3], re[mirror][lane] = part[2] - part[1];
+      }
+    transform(e, re, im);
+    for (int i = 0; i < BATCH && first + i < stop; i++) {
+      float *out = signal + HOP * (long)(first + i - start);
+      const lanes *frame = i < LANES ? im : re;
+      for (int n = 0; n < FRAME; n++)
+        out[n] += frame[n][i % LANES] * e->window[n] * (1 / (1.5f * FRAME));
+    }
+  }
+}
+
+/* ---- The network ---- */
+
+/* The output of the encoder and of the decoders' first two layers. */
+static void draw(engine *e, int contexts) {
+  int inputs = BINS * e->channels, size = e->positions * e->patterns;
+  multiply(e->magnitudes, inputs, e->frames, &e->vertical, 0, inputs, e->timbre, e->timbres);
+  /* Twelve frames that follow one another are one row: no copy is made. */
+  multiply(e->timbre, e->timbres, e->frames - e->taps + 1, &e->horizontal, 0, e->taps * e->timbres,
+           e->pattern, e->patterns);
+  multiply(e->pattern, (long)e->hop * e->patterns, contexts, &e->global, 0, size, e->bottleneck, e->shared);
+  rectify(e->bottleneck, (long)contexts * e->shared);
+  for (int s = 0; s < e->sources; s++) {
+    multiply(e->bottleneck, e->shared, contexts, &e->single[s], 0, e->shared, e->places, size);
+    rectify(e->places, (long)contexts * size);
+    float *drawn = e->drawn + (long)s * contexts * e->context * e->drawn_width;
+    for (int frame = 0; frame < e->context; frame++) {
+      /* Only the positions that reach this frame, which again follow one another. */
+      int near = frame < e->taps ? 0 : frame - e->taps + 1;
+      int far = frame < e->positions ? frame + 1 : e->positions;
+      multiply(e->places + near * e->patterns, size, contexts, &e->horizontal_back[s],
+               (near + e->taps - 1 - frame) * e->patterns, (far - near) * e->patterns,
+               drawn + frame * e->drawn_width, (long)e->context * e->drawn_width);
+    }
+  }
+}
+
+static lanes magnitude(lanes value) {
+  typedef int bits __attribute__((vector_size(16)));
+  return (lanes)((bits)value & 0x7fffffff);
+}
+
+/* Divide what the decoders drew by its sum, and add that to the masks, for eight columns of a row. */
+static void add_shares(const engine *e, const float *decoded, long source_step, float share, float *mask) {
+  for (int half = 0; half < PANEL; half += LANES) {
+    lanes total = {0, 0, 0, 0};
+    for (int s = 0; s < e->sources; s++) total += magnitude(*(const lanes *)(decoded + s * source_step + half));
+    lanes scale = share / total, rest = {0, 0, 0, 0};
+    for (int lane = 0; lane < LANES; lane++)
+      if (total[lane] < SMALLEST_SUM) scale[lane] = 0, rest[lane] = share / e->sources;
+    for (int s = 0; s < e->sources; s++)
+      *(lanes *)(mask + s * (long)e->frames * e->width + half) +=
+          magnitude(*(const lanes *)(decoded + s * source_step + half)) * scale + rest;
+  }
+}
+
+/* The masks of the frames from `start` to `stop`, averaged over the contexts that hold them. */
+static void average_masks(engine *e, int contexts, int start, int stop) {
+  for (int frame = 0; frame < e->frames; frame++) e->share[frame] = 0;
+  for (int c = 0; c < contexts; c++)
+    for (int frame = 0; frame < e->context; frame++) e->share[c * e->hop + frame]++;
+  for (int frame = 0; frame < e->frames; frame++) e->share[frame] = 1 / e->share[frame];
+  for (long i = 0; i < (long)e->sources * e->frames * e->width; i++) e->masks[i] = 0;
+
+  for (int c = 0; c < contexts; c += GROUP) {
+    int n = c + GROUP < contexts ? GROUP : contexts - c, rows = n * e->context;
+    if (c * e->hop >= stop || (c + n - 1) * e->hop + e->context <= start) continue;
+    for (int j = 0; j < e->width / PANEL; j++) {
+      for (int s = 0; s < e->sources; s++) {
+        const matrix *m = &e->vertical_back[s];
+        multiply_panel(e->drawn + ((long)s * contexts + c) * e->context * e->drawn_width, e->drawn_width, rows,
+                       m->panels + (long)j * m->rows * PANEL, m->rows, m->bias + j * PANEL,
+                       e->decoded + (long)s * rows * PANEL, PANEL);
+      }
+      for (int row = 0; row < rows; row++) {
+        int frame = (c + row / e->context) * e->hop + row % e->context;
+        if (frame >= start && frame < stop)
+          add_shares(e, e->decoded + row * PANEL, (long)rows * PANEL, e->share[frame],
+                     e->masks + frame * (long)e->width + j * PANEL);
+      }
+    }
+  }
+}
+
+/* ---- What a host calls ---- */
+
+static void set_sizes(
+    engine *e, int channels, int sources, int timbres, int patterns, int taps, int shared, int context,
+    int hop, int contexts) {
+  *e = (engine){channels, sources, timbres, patterns, taps, shared, context, hop};
+  e->frames = (contexts - 1) * hop + context;
+  e->positions = context - taps + 1;
+  e->width = panels(BINS * channels) * PANEL;
+  e->drawn_width = panels(timbres) * PANEL;
+}
+
+/* Bytes of memory for a network of these sizes and for stretches of up to `contexts` contexts. */
+long engine_size(int channels, int sources, int timbres, int patterns, int taps, int shared, int context,
+                 int hop, int contexts) {
+  engine e;
+  set_sizes(&e, channels, sources, timbres, patterns, taps, shared, context, hop, contexts);
+  return (arrange(&e, 0) - (char *)0) + sizeof(engine) + 128;
+}
+
+/* Make an engine in memory of that size, which begins at a multiple of 64. */
+engine *engine_create(char *memory, int channels, int sources, int timbres, int patterns, int taps,
+                      int shared, int context, int hop, int contexts) {
+  engine *e = (engine *)memory;
+  set_sizes(e, channels, sources, timbres, patterns, taps, shared, context, hop, contexts);
+  arrange(e, memory + (sizeof(engine) + 63) / 64 * 64);
+  double c = 1, s = 0, turn_c = 0.99998117528260110909, turn_s = 0.0061358846491544753597;
+  for (int n = 0; n < FRAME; n++) {
+    e->cosine[n] = c, e->sine[n] = s, e->window[n] = 0.5 - 0.5 * c; /* Hann */
+    double next = c * turn_c - s * turn_s; /* turned by a 1024th of a circle */
+    s = s * turn_c + c * turn_s, c = next;
+  }
+  return e;
+}
+
+/* Where the host writes the weights, in the order of sepkit.weights, as 32-bit floats. */
+float *engine_weights(engine *e) { return e->weights; }
+
+/* Widen weights that came as 16-bit floats, of which the host wrote `n`. */
+void engine_widen(engine *e) {
+  long n = n_weights(e);
+  const unsigned short *half = (const unsigned short *)e->weights;
+  for (long i = n - 1; i >= 0; i--) { /* from the end, since they share their place */
+    unsigned sign = (half[i] & 0x8000u) << 16, exponent = half[i] >> 10 & 31, fraction = half[i] & 1023;
+    union { unsigned bits; float value; } wide;
+    if (exponent) wide.bits = sign | (exponent + 112) << 23 | fraction << 13;
+    else wide.value = (sign ? -1.f : 1.f) * fraction / 16777216;
+    e->weights[i] = wide.value;
+  }
+}
+
+/* Arrange the weights for the products. */
+void engine_prepare(engine *e) {
+  const float *w = e->weights;
+  int inputs = BINS * e->channels, size = e->positions * e->patterns, s;
+  pack(&e->vertical, w, e->timbres, 1), w += inputs * e->timbres;
+  set_bias(&e->vertical, w, e->timbres), w += e->timbres;
+  pack(&e->horizontal, w, e->patterns, 1), w += e->taps * e->timbres * e->patterns;
+  set_bias(&e->horizontal, w, e->patterns), w += e->patterns;
+  pack(&e->global, w, e->shared, 1), w += size * e->shared;
+  set_bias(&e->global, w, e->shared), w += e->shared;
+  for (s = 0; s < e->sources; s++) pack(&e->single[s], w, size, 1), w += e->shared * size;
+  for (s = 0; s < e->sources; s++) set_bias(&e->single[s], w, size), w += size;
+  for (s = 0; s < e->sources; s++) {
+    /* A frame reads its earliest position through the last tap: taps go backwards. */
+    matrix *m = &e->horizontal_back[s];
+    for (int j = 0; j < panels(m->columns) * PANEL; j++)
+      for (int i = 0; i < m->rows; i++) {
+        int tap = e->taps - 1 - i / e->patterns, pattern = i % e->patterns;
+        m->panels[((long)(j / PANEL) * m->rows + i) * PANEL + j % PANEL] =
+            j < m->columns ? w[(tap * e->timbres + j) * e->patterns + pattern] : 0;
+      }
+    w += e->taps * e->timbres * e->patterns;
+  }
+  for (s = 0; s < e->sources; s++) set_bias(&e->horizontal_back[s], w, e->timbres), w += e->timbres;
+  for (s = 0; s < e->sources; s++) pack(&e->vertical_back[s], w, 1, e->timbres), w += inputs * e->timbres;
+  for (s = 0; s < e->sources; s++) set_bias(&e->vertical_back[s], w, e->channels), w += e->channels;
+}
+
+/* Where the host writes a channel's samples: 256 (frames - 1) + 1024 of them. */
+float *engine_samples(engine *e, int channel) { return e->samples + channel * HOP * (long)(e->frames + 3); }
+
+/* Where `engine_separate` leaves a channel of a stem. */
+float *engine_stem(engine *e, int source, int channel) {
+  return e->stems + (source * e->channels + channel) * HOP * (long)(e->frames + 3) + EDGE;
+}
+
+/* Separate a stretch: of `contexts` contexts, the samples that the frames from `start` to `stop` cover
+   fully, (stop - start - 3) * 256 of them. With one channel for a network of several, that channel
+   stands for all. */
+void engine_separate(engine *e, int n_channels, int contexts, int start, int stop) {
+  int frames = e->frames;
+  e->frames = (contexts - 1) * e->hop + e->context;
+  for (int c = 0; c < n_channels; c++) {
+    long at = c * (long)e->frames * BINS;
+    analyse(e, e->samples + c * HOP * (long)(frames + 3), e->real + at, e->imaginary + at);
+  }
+  for (int c = 0; c < e->channels; c++) {
+    long at = (c < n_channels ? c : n_channels - 1) * (long)e->frames * BINS;
+    for (long i = 0; i < (long)e->frames * BINS; i++)
+      e->magnitudes[i * e->channels + c] =
+          __builtin_sqrtf(e->real[at + i] * e->real[at + i] + e->imaginary[at + i] * e->imaginary[at + i]);
+  }
+  draw(e, contexts);
+  average_masks(e, contexts, start, stop);
+  for (int c = 0; c < n_channels; c++) {
+    const float *song = e->samples + c * HOP * (long)(frames + 3) + HOP * (long)start;
+    long length = HOP * (long)(stop - start + 3), step = e->channels * HOP * (long)(frames + 3);
+    float *rest = e->stems + (e->sources - 1) * step + c * HOP * (long)(frames + 3);
+    for (long n = 0; n < length; n++) rest[n] = song[n];
+    for (int s = 0; s < e->sources - 1; s++) {
+      float *stem = e->stems + s * step + c * HOP * (long)(frames + 3);
+      synthesise(e, e->masks + (long)s * e->frames * e->width, c, n_channels, start, stop, stem);
+      /* Masks sum to 1: the last stem is what the others leave. */
+      for (long n = 0; n < length; n++) rest[n] -= stem[n];
+    }
+  }
+  e->frames = frames;
+}
+
+/* Resample: output n is the product of the `taps` inputs around n * down / up, the first of which is
+   `from` at n = 0, with one of `up` rows of the filter. `phase` is the row of the first output. */
+void engine_resample(const float *from, const float *filter, int taps, int up, int down, int phase,
+                     float *to, int n) {
+  for (int i = 0; i < n; i++) {
+    const float *row = filter + (long)phase * taps;
+    lanes sum = {0, 0, 0, 0};
+    for (int k = 0; k < taps; k += LANES) sum += *(const lanes *)(from + k) * *(const lanes *)(row + k);
+    to[i] = sum[0] + sum[1] + (sum[2] + sum[3]);
+    phase += down;
+    from += phase / up, phase %= up;
+  }
+}
