@@ -1,9 +1,12 @@
 """What the tests of several modules share."""
 
+import functools
+import http.server
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -99,3 +102,95 @@ def python(tmp_path):
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def live_site(tmp_path_factory, falcon):
+    """A folder with what explorers stand on: kit, engine, Experiment 3, the stems of Falcon 69."""
+    from sepkit.notebook import media, web
+
+    folder = tmp_path_factory.mktemp("live")
+    parts = folder / "separator"
+    parts.mkdir()
+    values = weights.load(weights.find_weights("experiment3"))
+    web.write_part(parts, "engine", web.engine_part())
+    web.write_part(parts, "experiment3", web.network_part(values))
+    web.write_part(parts, "experiment3-float32", web.network_part(values, half=False))
+    web.write_part(parts, "colors", web.colors_part())
+    stems = {name: media.flac(stem[:, :1], falcon.rate) for name, stem in falcon.stems.items()}
+    web.write_part(parts, "falcon-69-stems", web.stems_part(stems, falcon.rate, notice="Falcon 69"))
+    for path in web.STATIC.iterdir():
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture
+def live_page(live_site, chromium_of_session):
+    """Open a page that holds some HTML and the scripts of some explorers, from disk or by HTTP.
+
+    Yields a function from body and names of scripts to Playwright's page. A script's error fails
+    the test.
+    """
+    opened, errors = [], []
+
+    def open_page(body, *scripts, width=1280, served=True, **options):
+        head = "".join(
+            f'<link rel="stylesheet" href="{name}.css">' for name in ("kit", "stem_player")
+        ) + "".join(
+            f'<script src="{name}.js"></script>'
+            for name in ("sound_files", "engine_host", "kit", "stem_player", *scripts)
+        )
+        name = f"page{len(list(live_site.glob('page*.html')))}.html"
+        (live_site / name).write_text(
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>A page</title>'
+            f'<meta name="viewport" content="width=device-width, initial-scale=1">{head}</head>'
+            f"<body><main><h1>A page</h1>{body}</main></body></html>",
+            encoding="utf-8",
+        )
+        context = chromium_of_session.new_context(
+            viewport={"width": width, "height": 900}, **options
+        )
+        opened.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        if served:
+            handler = functools.partial(Quiet, directory=str(live_site))
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            opened.append(server)
+            page.goto(f"http://127.0.0.1:{server.server_port}/{name}")
+        else:
+            page.goto((live_site / name).as_uri())
+        return page
+
+    yield open_page
+    for thing in opened:
+        if isinstance(thing, http.server.HTTPServer):
+            thing.shutdown()
+            thing.server_close()
+        else:
+            thing.close()
+    assert errors == []
+
+
+@pytest.fixture(scope="session")
+def chromium_of_session():
+    """Chromium, for all tests of explorers."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    if not executable:
+        pytest.skip("no Chromium on this machine: install Debian's package chromium")
+    with sync_api.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=executable,
+            args=["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"],
+        )
+        yield browser
+        browser.close()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """A server that logs nothing."""
+
+    def log_message(self, *_):
+        pass

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -146,6 +147,20 @@ def compress_figures(app: Sphinx, error: Exception | None) -> None:
         page.write_text(re.sub(drawn, r'\1.webp"', html), encoding="utf-8")
 
 
+def purge_styles(app: Sphinx, error: Exception | None) -> None:
+    """Take from the largest styles what no page and no script of the site names: a sixth stays."""
+    if error or app.builder.format != "html":
+        return
+    out = Path(app.outdir)
+    styles = [out / "_static" / "styles" / "bootstrap.css", *(out / "_static").glob("mystnb*.css")]
+    command = [str(HERE / "node_modules" / ".bin" / "purgecss"), "--css", *map(str, styles)]
+    command += ["--content", f"{out}/**/*.html", f"{out}/_static/**/*.js", "--output"]
+    with tempfile.TemporaryDirectory() as purged:
+        subprocess.run([*command, purged], check=True)
+        for style in styles:
+            shutil.copy(Path(purged) / style.name, style)
+
+
 def _webp(picture: Image.Image, *, lossless: bool) -> bytes:
     file = io.BytesIO()
     picture.save(file, "WebP", lossless=lossless, quality=75)
@@ -191,4 +206,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", show_dark_figures)
     app.connect("build-finished", set_icons)
     app.connect("build-finished", compress_figures)
+    app.connect("build-finished", purge_styles)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

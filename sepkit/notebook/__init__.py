@@ -4,5 +4,15 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["dark", "explorer", "loudness", "media", "player", "plotting", "song_table", "web"],
+    submodules=[
+        "dark",
+        "explorer",
+        "live",
+        "loudness",
+        "media",
+        "player",
+        "plotting",
+        "song_table",
+        "web",
+    ],
 )

@@ -189,19 +189,34 @@ class _Shown:
             raise ParameterError(f"step: alt is empty at {setting}; say what the picture shows")
         if step.sound is not None:
             media.check_sound(f"sound at {setting}", step.sound, step.rate)
-        return cls(setting, *_picture(step.figure), step.figure, step.alt, step.sound, step.rate)
+        return cls(
+            setting, *draw_picture(step.figure), step.figure, step.alt, step.sound, step.rate
+        )
 
     def dark(self) -> bytes:
         """Draw the picture for the dark theme."""
         with dark(self.figure):
-            return _picture(self.figure)[0]
+            return draw_picture(self.figure)[0]
 
     def flac(self, gain: float) -> bytes:
         return media.flac(self.sound * gain, self.rate)
 
 
-def _picture(figure: Figure) -> tuple[bytes, tuple[int, int]]:
-    """Return the smaller of a lossless WebP, for lines, and a lossy one, for spectrograms."""
+def draw_picture(figure: Figure) -> tuple[bytes, tuple[int, int]]:
+    """Draw a figure as WebP, lossless where that is smaller, as for lines.
+
+    Parameters
+    ----------
+    figure : Figure
+        The figure, which is closed.
+
+    Returns
+    -------
+    picture : bytes
+        The file.
+    size : tuple of int
+        Its width and height [pixels].
+    """
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
     plt.close(figure)

@@ -33,15 +33,9 @@ STATIC = Path(str(resources.files("sepkit"))) / "notebook" / "static"
 """Folder of the scripts, styles and the engine's source."""
 
 FUNCTIONS = (
-    "size",
-    "create",
-    "weights",
-    "widen",
-    "prepare",
-    "samples",
-    "stem",
-    "separate",
-    "resample",
+    *("size", "create", "weights", "widen", "prepare", "samples", "stem", "separate", "resample"),
+    # The steps of `separate`, and what is between them.
+    *("analyse", "timbres", "patterns", "bottleneck", "draw", "average", "invert", "place"),
 )
 """What a page calls of the engine: ``engine_size`` and so on."""
 
@@ -50,6 +44,9 @@ SCRIPTS = ("sound_files.js", "engine_host.js", "separator.js")
 
 RATES = (22_050, 32_000, 48_000, 88_200, 96_000)
 """Sample rates of songs that a page resamples as sepkit does [Hz]."""
+
+EXPLORERS: tuple[str, ...] = ()
+"""Elements that compute in the page, each with a script of its name."""
 
 REACH = 112
 """Inputs on either side of an output that soxr's filter reaches, at the lower of two rates."""
@@ -254,6 +251,37 @@ def sound_part(content: bytes, media_type: str, *, title: str, notice: str) -> d
         ``title``, ``type``, ``notice`` and the file in Base64 as ``sound``.
     """
     return {"title": title, "type": media_type, "notice": notice, "sound": _base64(content)}
+
+
+def stems_part(stems: Mapping[str, bytes], rate: int, *, notice: str) -> dict[str, Any]:
+    """Return the true stems of a song, for explorers.
+
+    Parameters
+    ----------
+    stems : mapping of str to bytes
+        By source a sound file of one channel that browsers decode.
+    rate : int
+        Their sample rate [Hz].
+    notice : str
+        A line with artist, title and licence.
+
+    Returns
+    -------
+    dict
+        ``rate``, ``notice`` and the files in Base64 as ``stems``.
+    """
+    coded = {name: _base64(content) for name, content in stems.items()}
+    return {"rate": rate, "notice": notice, "stems": coded}
+
+
+def colors_part() -> dict[str, str]:
+    """Return the color scales of explorers: 256 times red, green and blue in Base64, by name."""
+    colormaps = import_optional("matplotlib", "notebook").colormaps
+    places = np.linspace(0, 1, 256)
+    return {
+        name: _base64(colormaps[scale](places, bytes=True)[:, :3].tobytes())
+        for name, scale in (("magma", "magma"), ("inferno", "inferno"), ("diverging", "RdBu_r"))
+    }
 
 
 def write_part(folder: str | os.PathLike[str], name: str, part: Mapping[str, Any]) -> Path:

@@ -28,6 +28,8 @@ typedef struct {
 typedef struct {
   int channels, sources, timbres, patterns, taps, shared, context, hop, frames, positions, width,
       drawn_width;
+  int contexts, n_channels;                         /* of the stretch at hand */
+  long length;                                      /* samples of a channel at most */
   matrix vertical, horizontal, global;              /* encoder */
   matrix *single, *horizontal_back, *vertical_back; /* decoders, one for each source */
   float *weights;                                   /* as they came */
@@ -75,8 +77,8 @@ static long n_weights(const engine *e) {
 /* Divide the memory from `base` on; return its end. */
 static char *arrange(engine *e, char *base) {
   char *end = base;
-  int s, contexts = (e->frames - e->context) / e->hop + 1, inputs = BINS * e->channels;
-  long length = HOP * (long)(e->frames + 3), bins = (long)e->frames * BINS;
+  int s, contexts = e->contexts, inputs = BINS * e->channels;
+  long length = e->length, bins = (long)e->frames * BINS;
   e->vertical = take_matrix(&end, inputs, e->timbres);
   e->horizontal = take_matrix(&end, e->taps * e->timbres, e->patterns);
   e->global = take_matrix(&end, e->positions * e->patterns, e->shared);
@@ -268,24 +270,38 @@ static void synthesise(
 
 /* ---- The network ---- */
 
-/* The output of the encoder and of the decoders' first two layers. */
-static void draw(engine *e, int contexts) {
-  int inputs = BINS * e->channels, size = e->positions * e->patterns;
+/* The timbre filters' outputs. */
+void engine_timbres(engine *e) {
+  int inputs = BINS * e->channels;
   multiply(e->magnitudes, inputs, e->frames, &e->vertical, 0, inputs, e->timbre, e->timbres);
-  /* Twelve frames that follow one another are one row: no copy is made. */
+}
+
+/* The outputs of the horizontal convolution. Twelve frames that follow one another are one row: no
+   copy is made. */
+void engine_patterns(engine *e) {
   multiply(e->timbre, e->timbres, e->frames - e->taps + 1, &e->horizontal, 0, e->taps * e->timbres,
            e->pattern, e->patterns);
-  multiply(e->pattern, (long)e->hop * e->patterns, contexts, &e->global, 0, size, e->bottleneck, e->shared);
-  rectify(e->bottleneck, (long)contexts * e->shared);
+}
+
+/* The bottleneck of each context. */
+void engine_bottleneck(engine *e) {
+  multiply(e->pattern, (long)e->hop * e->patterns, e->contexts, &e->global, 0,
+           e->positions * e->patterns, e->bottleneck, e->shared);
+  rectify(e->bottleneck, (long)e->contexts * e->shared);
+}
+
+/* What the decoders' first two layers make of the bottleneck. */
+void engine_draw(engine *e) {
+  int size = e->positions * e->patterns;
   for (int s = 0; s < e->sources; s++) {
-    multiply(e->bottleneck, e->shared, contexts, &e->single[s], 0, e->shared, e->places, size);
-    rectify(e->places, (long)contexts * size);
-    float *drawn = e->drawn + (long)s * contexts * e->context * e->drawn_width;
+    multiply(e->bottleneck, e->shared, e->contexts, &e->single[s], 0, e->shared, e->places, size);
+    rectify(e->places, (long)e->contexts * size);
+    float *drawn = e->drawn + (long)s * e->contexts * e->context * e->drawn_width;
     for (int frame = 0; frame < e->context; frame++) {
       /* Only the positions that reach this frame, which again follow one another. */
       int near = frame < e->taps ? 0 : frame - e->taps + 1;
       int far = frame < e->positions ? frame + 1 : e->positions;
-      multiply(e->places + near * e->patterns, size, contexts, &e->horizontal_back[s],
+      multiply(e->places + near * e->patterns, size, e->contexts, &e->horizontal_back[s],
                (near + e->taps - 1 - frame) * e->patterns, (far - near) * e->patterns,
                drawn + frame * e->drawn_width, (long)e->context * e->drawn_width);
     }
@@ -312,7 +328,8 @@ static void add_shares(const engine *e, const float *decoded, long source_step, 
 }
 
 /* The masks of the frames from `start` to `stop`, averaged over the contexts that hold them. */
-static void average_masks(engine *e, int contexts, int start, int stop) {
+void engine_average(engine *e, int start, int stop) {
+  int contexts = e->contexts;
   for (int frame = 0; frame < e->frames; frame++) e->share[frame] = 0;
   for (int c = 0; c < contexts; c++)
     for (int frame = 0; frame < e->context; frame++) e->share[c * e->hop + frame]++;
@@ -341,11 +358,17 @@ static void average_masks(engine *e, int contexts, int start, int stop) {
 
 /* ---- What a host calls ---- */
 
+static void set_contexts(engine *e, int contexts) {
+  e->contexts = contexts;
+  e->frames = (contexts - 1) * e->hop + e->context;
+}
+
 static void set_sizes(
     engine *e, int channels, int sources, int timbres, int patterns, int taps, int shared, int context,
     int hop, int contexts) {
   *e = (engine){channels, sources, timbres, patterns, taps, shared, context, hop};
-  e->frames = (contexts - 1) * hop + context;
+  set_contexts(e, contexts);
+  e->length = HOP * (long)(e->frames + 3);
   e->positions = context - taps + 1;
   e->width = panels(BINS * channels) * PANEL;
   e->drawn_width = panels(timbres) * PANEL;
@@ -419,44 +442,62 @@ void engine_prepare(engine *e) {
 }
 
 /* Where the host writes a channel's samples: 256 (frames - 1) + 1024 of them. */
-float *engine_samples(engine *e, int channel) { return e->samples + channel * HOP * (long)(e->frames + 3); }
+float *engine_samples(engine *e, int channel) { return e->samples + channel * e->length; }
 
-/* Where `engine_separate` leaves a channel of a stem. */
+/* Where `engine_invert` leaves a channel of a stem. */
 float *engine_stem(engine *e, int source, int channel) {
-  return e->stems + (source * e->channels + channel) * HOP * (long)(e->frames + 3) + EDGE;
+  return e->stems + (source * e->channels + channel) * e->length + EDGE;
 }
 
-/* Separate a stretch: of `contexts` contexts, the samples that the frames from `start` to `stop` cover
-   fully, (stop - start - 3) * 256 of them. With one channel for a network of several, that channel
-   stands for all. */
-void engine_separate(engine *e, int n_channels, int contexts, int start, int stop) {
-  int frames = e->frames;
-  e->frames = (contexts - 1) * e->hop + e->context;
-  for (int c = 0; c < n_channels; c++) {
-    long at = c * (long)e->frames * BINS;
-    analyse(e, e->samples + c * HOP * (long)(frames + 3), e->real + at, e->imaginary + at);
-  }
+/* Where other numbers stand, for who looks at them or changes them between two steps: magnitudes (0),
+   outputs of the timbre filters (1), of the horizontal convolution (2), bottleneck (3), what the
+   decoders drew (4), masks (5). The last two have rows of whole panels. */
+float *engine_place(engine *e, int layer) {
+  float *places[] = {e->magnitudes, e->timbre, e->pattern, e->bottleneck, e->drawn, e->masks};
+  return places[layer];
+}
+
+/* Spectra and magnitudes of a stretch of `contexts` contexts. With one channel for a network of
+   several, that channel stands for all. */
+void engine_analyse(engine *e, int n_channels, int contexts) {
+  set_contexts(e, contexts);
+  e->n_channels = n_channels;
+  long bins = (long)e->frames * BINS;
+  for (int c = 0; c < n_channels; c++)
+    analyse(e, e->samples + c * e->length, e->real + c * bins, e->imaginary + c * bins);
   for (int c = 0; c < e->channels; c++) {
-    long at = (c < n_channels ? c : n_channels - 1) * (long)e->frames * BINS;
-    for (long i = 0; i < (long)e->frames * BINS; i++)
-      e->magnitudes[i * e->channels + c] =
-          __builtin_sqrtf(e->real[at + i] * e->real[at + i] + e->imaginary[at + i] * e->imaginary[at + i]);
+    const float *re = e->real + (c < n_channels ? c : n_channels - 1) * bins;
+    const float *im = e->imaginary + (c < n_channels ? c : n_channels - 1) * bins;
+    for (long i = 0; i < bins; i++)
+      e->magnitudes[i * e->channels + c] = __builtin_sqrtf(re[i] * re[i] + im[i] * im[i]);
   }
-  draw(e, contexts);
-  average_masks(e, contexts, start, stop);
-  for (int c = 0; c < n_channels; c++) {
-    const float *song = e->samples + c * HOP * (long)(frames + 3) + HOP * (long)start;
-    long length = HOP * (long)(stop - start + 3), step = e->channels * HOP * (long)(frames + 3);
-    float *rest = e->stems + (e->sources - 1) * step + c * HOP * (long)(frames + 3);
+}
+
+/* Stems of the samples that the frames from `start` to `stop` cover fully: (stop - start - 3) * 256. */
+void engine_invert(engine *e, int start, int stop) {
+  long length = HOP * (long)(stop - start + 3), step = e->channels * e->length;
+  for (int c = 0; c < e->n_channels; c++) {
+    const float *song = e->samples + c * e->length + HOP * (long)start;
+    float *rest = e->stems + (e->sources - 1) * step + c * e->length;
     for (long n = 0; n < length; n++) rest[n] = song[n];
     for (int s = 0; s < e->sources - 1; s++) {
-      float *stem = e->stems + s * step + c * HOP * (long)(frames + 3);
-      synthesise(e, e->masks + (long)s * e->frames * e->width, c, n_channels, start, stop, stem);
+      float *stem = e->stems + s * step + c * e->length;
+      synthesise(e, e->masks + (long)s * e->frames * e->width, c, e->n_channels, start, stop, stem);
       /* Masks sum to 1: the last stem is what the others leave. */
       for (long n = 0; n < length; n++) rest[n] -= stem[n];
     }
   }
-  e->frames = frames;
+}
+
+/* All steps: separate the frames from `start` to `stop` of a stretch of `contexts` contexts. */
+void engine_separate(engine *e, int n_channels, int contexts, int start, int stop) {
+  engine_analyse(e, n_channels, contexts);
+  engine_timbres(e);
+  engine_patterns(e);
+  engine_bottleneck(e);
+  engine_draw(e);
+  engine_average(e, start, stop);
+  engine_invert(e, start, stop);
 }
 
 /* Resample: output n is the product of the `taps` inputs around n * down / up, the first of which is

@@ -1,6 +1,7 @@
 /* The engine in a page: what it loads, the workers in which it runs, and a song that is separated. */
 (() => {
   "use strict";
+  if (globalThis.sepkitEngine) return;
 
   const base = new URL("separator/", document.currentScript.src);
   const RATE = 44100; // of the network
@@ -209,15 +210,18 @@
   }
 
   /** Start engines for a network, as many as the machine has cores for and the song stretches. */
-  async function startEngines(network, hop, seconds) {
+  function startEngines(network, hop, seconds) {
+    const frames = STRETCH / HOP + 3 + 2 * network.sizes.context;
+    const n = Math.min(navigator.hardwareConcurrency || 2, 4, Math.ceil((seconds * RATE) / STRETCH));
+    return startSome(n, network, hop, Math.ceil(frames / hop) + 2);
+  }
+
+  async function startSome(n, network, hop, contexts) {
     const { simd, scalar, worker } = await part("engine");
     const fast = fromBase64(simd);
     const code = WebAssembly.validate(fast) ? fast : fromBase64(scalar);
-    const frames = STRETCH / HOP + 3 + 2 * network.sizes.context;
-    const contexts = Math.ceil(frames / hop) + 2;
     const weights = fromBase64(network.weights);
     const input = { ...network.sizes, code, weights, half: network.half, hop, contexts };
-    const n = Math.min(navigator.hardwareConcurrency || 2, 4, Math.ceil((seconds * RATE) / STRETCH));
     const engines = Array.from({ length: n }, () => new Engine(worker));
     try {
       await Promise.all(engines.map((engine) => engine.call("network", input)));
@@ -312,5 +316,103 @@
     return new Separation({ rate, length, sources, song, stems, rest });
   }
 
-  globalThis.sepkitEngine = { RATE, part, fromBase64, startEngines, separateSong };
+  /* ---- One engine, step by step ---- */
+
+  const LAYERS = ["magnitudes", "timbres", "patterns", "bottleneck", "drawn", "masks"];
+
+  /** One channel of a short song in an engine of its own whose steps can be watched and changed.
+
+      A network of one channel. Frame n begins at sample 256 n - 768, and context i at frame hop i.
+      Layers, as Float32Arrays row by row: magnitudes (frames, 513), timbres (frames, 50), patterns
+      (frames - 11, 30: one for every frame at which a pattern can begin), bottleneck (contexts, 128),
+      drawn (sources, contexts, 25, 50), masks (sources, frames, 513). */
+  class Workbench {
+    static async start(model, samples, hop = 5) {
+      const network = await part(model);
+      const bench = new Workbench();
+      const { context } = network.sizes;
+      const wanted = Math.ceil((samples.length + EDGE) / HOP);
+      bench.contexts = Math.max(0, Math.ceil((wanted - context) / hop)) + 1;
+      Object.assign(bench, { ...network.sizes, hop, source_names: network.sources, samples });
+      bench.all_frames = (bench.contexts - 1) * hop + context; // with silence after the end
+      bench.frames = wanted;
+      [bench.engine] = await startSome(1, network, hop, bench.contexts);
+      const padded = new Float32Array(HOP * (bench.all_frames + 3));
+      padded.set(samples, EDGE);
+      await bench.engine.call("put", { layer: "samples", numbers: padded });
+      await bench.step("analyse", 1, bench.contexts);
+      return bench;
+    }
+
+    step(name, ...values) {
+      return this.engine.call("step", { name, values });
+    }
+
+    /** Rows of a layer, and floats of a row: as they are, and as the engine keeps them. */
+    shape(layer) {
+      const { all_frames: frames, contexts, context, sources, timbres, patterns, pattern, shared } = this;
+      const shapes = {
+        magnitudes: [frames, 513],
+        timbres: [frames, timbres],
+        patterns: [frames - pattern + 1, patterns],
+        bottleneck: [contexts, shared],
+        drawn: [sources * contexts * context, timbres],
+        masks: [sources * frames, 513],
+      };
+      const [rows, columns] = shapes[layer];
+      const padded = layer === "drawn" || layer === "masks" ? Math.ceil(columns / 8) * 8 : columns;
+      return { rows, columns, padded };
+    }
+
+    /** The numbers of a layer. */
+    async get(layer) {
+      const { rows, columns, padded } = this.shape(layer);
+      const input = { layer: LAYERS.indexOf(layer), length: rows * padded };
+      const numbers = await this.engine.call("get", input);
+      if (padded === columns) return numbers;
+      const tight = new Float32Array(rows * columns);
+      for (let row = 0; row < rows; row++) {
+        tight.set(numbers.subarray(row * padded, row * padded + columns), row * columns);
+      }
+      return tight;
+    }
+
+    /** Set the numbers of a layer; what comes after it follows by the next steps. */
+    put(layer, numbers) {
+      const { rows, columns, padded } = this.shape(layer);
+      const loose = new Float32Array(rows * padded);
+      for (let row = 0; row < rows; row++) {
+        loose.set(numbers.subarray(row * columns, (row + 1) * columns), row * padded);
+      }
+      return this.engine.call("put", { layer: LAYERS.indexOf(layer), numbers: loose }, [loose.buffer]);
+    }
+
+    /** Compute the masks from the magnitudes. `change` has functions by layer, each of which may
+        change the layer's numbers, an array, before the next layer is computed. */
+    async forward(change = {}) {
+      for (const layer of LAYERS.slice(1, -1)) {
+        await this.step(layer === "drawn" ? "draw" : layer);
+        if (!change[layer]) continue;
+        const numbers = await this.get(layer);
+        change[layer](numbers);
+        await this.put(layer, numbers);
+      }
+      await this.step("average", 0, this.all_frames);
+    }
+
+    /** The stems of the masks as they are: a Float32Array for each source. */
+    async stems() {
+      await this.step("invert", 0, this.all_frames);
+      const { length } = this.samples;
+      return Promise.all(
+        this.source_names.map((_, source) => this.engine.call("get", { layer: "stem", source, length })),
+      );
+    }
+
+    end() {
+      this.engine.end();
+    }
+  }
+
+  globalThis.sepkitEngine = { RATE, part, fromBase64, startEngines, separateSong, Workbench };
 })();

@@ -52,6 +52,26 @@ const tasks = {
     return { result: { samples, stems }, transfer: [samples.buffer, stems.buffer] };
   },
 
+  /** One step of the engine, by its name. */
+  async step({ name, values = [] }) {
+    wasm[`engine_${name}`](engine, ...values);
+    return { result: null };
+  },
+
+  /** Write samples or the numbers of a layer. */
+  async put({ layer, numbers }) {
+    const place = layer === "samples" ? wasm.engine_samples(engine, 0) : wasm.engine_place(engine, layer);
+    floats(place, numbers.length).set(numbers);
+    return { result: null };
+  },
+
+  /** Read a stem or the numbers of a layer. */
+  async get({ layer, source, length }) {
+    const place = layer === "stem" ? wasm.engine_stem(engine, source, 0) : wasm.engine_place(engine, layer);
+    const result = floats(place, length).slice();
+    return { result, transfer: [result.buffer] };
+  },
+
   /** Resample a piece of a channel, with the rows of a filter of separator.js. */
   async resample({ samples, filter, taps, up, down, phase, length }) {
     const from = workspace(4 * (samples.length + filter.length + length));

@@ -1,6 +1,7 @@
 /* Sound files in a page: decoded to samples at their own rate, and written. */
 (() => {
   "use strict";
+  if (globalThis.sepkitSound) return;
 
   const LARGEST = 600 << 20; // bytes of a file
   const LONGEST = 20 * 60; // [s]
