@@ -72,7 +72,7 @@ def scores_table(
 def with_interval(estimate: Estimate, index: int | tuple[int, ...], verdict: str = "open") -> str:
     """Format one mean of an estimate, its 95 % interval and, but for "open", a verdict on it."""
     low, high = (end[index] for end in estimate.interval())
-    text = f"{signed(estimate.mean[index])} [{signed(low)}, {signed(high)}]"
+    text = f"{signed(estimate.mean[index])} [{signed(low)},\N{NO-BREAK SPACE}{signed(high)}]"
     return text if verdict == "open" else f"{text} {verdict}"
 
 
