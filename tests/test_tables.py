@@ -49,8 +49,8 @@ def test_an_effects_row_has_gain_interval_verdict_and_seeds():
     judged = {"adam": ("likely", "open", "none")}
     (row,) = cells(tables.effects_table([effect(-1.0, -2.0, -3.0)], judged))
     assert row[1:6] == [
-        "baseline", "−2.00 [−4.48,\N{NO-BREAK SPACE}+0.48] likely", "−2.00 [−4.48,\N{NO-BREAK SPACE}+0.48]",
-        "−2.00 [−4.48,\N{NO-BREAK SPACE}+0.48] none", "3 and 5",
+        "baseline", "−2.00 [−4.48,\xa0+0.48] likely", "−2.00 [−4.48,\xa0+0.48]",
+        "−2.00 [−4.48,\xa0+0.48] none", "3 and 5",
     ]  # fmt: skip
     assert row[-1] == "`adam`"
 
@@ -61,8 +61,8 @@ def test_gains_by_source_have_their_own_intervals():
     first, *_ = cells(tables.by_source_table(gains))
     assert first[:3] == [
         "SDR",
-        "−2.00 [−4.48,\N{NO-BREAK SPACE}+0.48]",
-        "+0.60 [+0.35,\N{NO-BREAK SPACE}+0.85]",
+        "−2.00 [−4.48,\xa0+0.48]",
+        "+0.60 [+0.35,\xa0+0.85]",
     ]
     assert first[-1].startswith("−1.35 [")
 
