@@ -353,3 +353,32 @@ def test_help_explains_every_option_of_export(capsys):
     assert err == "" and out.startswith("usage: sepkit export ")
     for option in ("MODEL", "--format", "-o", "--output", "--overwrite"):
         assert re.search(rf"^ +(-\w[^\n]*)?{option}\b.*\n? +\w+", out, flags=re.MULTILINE), option
+
+
+def test_export_writes_a_page_with_its_engine_and_network(run, tmp_path):
+    result = run("export", "experiment3", "--format", "web")
+    assert result[0] == 0
+    folder = tmp_path / "experiment3-web"
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert '<sepkit-separator model="experiment3" hop="5">' in page
+    linked = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert linked and all((folder / name).is_file() for name in linked)
+    assert {"engine.js", "experiment3.js"} <= {path.name for path in folder.glob("separator/*")}
+    before = (folder / "index.html").stat().st_mtime_ns
+    assert_refused(run("export", "experiment3", "--format", "web"), "experiment3-web", "not empty")
+    assert (folder / "index.html").stat().st_mtime_ns == before
+    assert run("export", "experiment1", "--format", "web", "-o", str(folder), "--overwrite")[0] == 0
+    assert (folder / "separator" / "experiment1.js").is_file()
+
+
+def test_export_of_a_page_refuses_a_file_as_its_folder(run, tmp_path):
+    (tmp_path / "place").write_text("mine")
+    result = run("export", "experiment3", "--format", "web", "-o", "place")
+    assert_refused(result, "place", "is a file", "folder")
+    assert (tmp_path / "place").read_text() == "mine"
+
+
+def test_export_of_a_page_without_a_compiler_leaves_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ziglang", None)
+    assert_refused(run("export", "experiment3", "--format", "web"), "ziglang", "sepkit[export]")
+    assert list(tmp_path.iterdir()) == []

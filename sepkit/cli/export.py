@@ -15,9 +15,9 @@ from sepkit.files import check_writable, read_json
 
 _DESCRIPTION = """Write a model in a format that other engines run. The ONNX file takes the
 magnitudes of a song's STFT, in contexts of frames, and gives the masks of its sources; its metadata
-hold the sources, the sample rate, the STFT and the licence of the weights. It needs the package
-onnx: pip install 'sepkit[export]'. A file that is there already is not replaced without
---overwrite."""
+hold the sources, the sample rate, the STFT and the license of the weights. The format web is a
+folder with a page that separates songs in the browser, by itself. Both need packages:
+pip install 'sepkit[export,notebook]'. What is there already is not replaced without --overwrite."""
 
 
 def add_to(commands: Any) -> None:
@@ -29,15 +29,13 @@ def add_to(commands: Any) -> None:
         "model", metavar="MODEL", help="a model of `sepkit models`, or a .h5 weight file"
     )
     command.add_argument(
-        "--format", default="onnx", choices=["onnx"], help="file format (default: onnx)"
+        "--format", default="onnx", choices=["onnx", "web"], help="format (default: onnx)"
     )
     command.add_argument(
-        "-o", "--output", type=Path, metavar="FILE",
-        help="the file to write (default: MODEL.onnx in this folder)",
+        "-o", "--output", type=Path, metavar="PLACE",
+        help="the file or folder to write (default: MODEL.onnx or MODEL-web, here)",
     )  # fmt: skip
-    command.add_argument(
-        "--overwrite", action="store_true", help="replace the file if it is there already"
-    )
+    command.add_argument("--overwrite", action="store_true", help="replace what is there already")
     command.set_defaults(run=run)
 
 
@@ -46,10 +44,29 @@ def run(options: argparse.Namespace) -> None:
     source = weights.find_weights(options.model)
     name = source.name.removesuffix(source.suffix).removesuffix(".weights")
     values = weights.load(source)
-    output = options.output or Path(f"{name}.{options.format}")
+    if options.format == "web":
+        # It takes a second, which no other command should wait for.
+        from sepkit.notebook import web
+
+        output = options.output or Path(f"{name}-web")
+        _check_folder(output, overwrite=options.overwrite)
+        web.write_page(output, values, name=name)
+        say(f"{name}: open {output / 'index.html'}")
+        return
+    output = options.output or Path(f"{name}.onnx")
     _check_output(output, source, overwrite=options.overwrite)
     onnx_file.write(values, output, name=name, card=_read_card(source.with_name(f"{name}.json")))
     say(f"{name}: {output.stat().st_size:,} bytes in {output}")
+
+
+def _check_folder(output: Path, *, overwrite: bool) -> None:
+    """Refuse a place that is a file, and a folder that holds something that is to be kept."""
+    if output.is_file():
+        raise ParameterError(f"{output}: is a file; give the --output of format web a folder")
+    if output.is_dir() and any(output.iterdir()) and not overwrite:
+        raise ParameterError(
+            f"{output}: is not empty; give another --output, or --overwrite to write into it"
+        )
 
 
 def _check_output(output: Path, source: Path, *, overwrite: bool) -> None:

@@ -11,6 +11,7 @@ import base64
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,8 +24,8 @@ from typing import Any
 import numpy as np
 import soxr
 
-from sepkit.errors import ModelError, SepkitError, import_optional
-from sepkit.files import atomic_write, writing_to
+from sepkit.errors import ModelError, ParameterError, SepkitError, import_optional
+from sepkit.files import atomic_write, make_folders, writing_to
 from sepkit.notebook.player import empty_player
 from sepkit.tracks import RATE
 from sepkit.weights import Weights, check_finite, check_shapes, infer_sizes, shapes, source_names
@@ -321,6 +322,61 @@ def write_library(folder: str | os.PathLike[str], name: str, source: str) -> Pat
     """
     module = f"(() => {{ const module = {{ exports: {{}} }}, {{ exports }} = module;\n{source}\n"
     return _write_script(folder, name, f"{module}return module.exports; }})()")
+
+
+def write_page(folder: str | os.PathLike[str], weights: Weights, *, name: str) -> None:
+    """Write a page with ``<sepkit-separator>`` and all that it needs, for any web server or none.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder of the page, made if it is missing; its files of the same names are replaced.
+    weights : dict of str to array
+        A network of one or two channels.
+    name : str
+        Its name in the page: letters, digits, ``-`` and ``_``.
+
+    Raises
+    ------
+    ModelError
+        When the network does not fit (see `network_part`).
+    MissingPackageError
+        When ziglang is not installed.
+    ParameterError
+        When the name has other characters.
+    SepkitError
+        When a file cannot be written.
+    """
+    if not re.fullmatch(r"[\w-]+", name, flags=re.ASCII):
+        raise ParameterError(f"{name!r}: a page's network is named by letters, digits, - and _")
+    folder = Path(folder)
+    parts = {"engine": engine_part(), name: network_part(weights)}
+    parts |= {f"rate-{rate}": rate_part(rate) for rate in RATES}
+    texts = {"separator.js": separator_script(), "index.html": _PAGE.format(model=name)}
+    for shared in ("separator.css", "stem_player.js", "stem_player.css"):
+        texts[shared] = (STATIC / shared).read_text(encoding="utf-8")
+    with make_folders([folder / "separator"]):
+        for part, value in parts.items():
+            write_part(folder / "separator", part, value)
+        for file, text in texts.items():
+            with writing_to(folder / file), atomic_write(folder / file) as beside:
+                beside.write_text(text, encoding="utf-8")
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Separate a song</title>
+<link rel="stylesheet" href="stem_player.css">
+<link rel="stylesheet" href="separator.css">
+<script src="stem_player.js"></script>
+<script src="separator.js"></script>
+<body style="max-width: 60rem; margin: 0 auto; padding: 0 1rem; font-family: system-ui, sans-serif">
+<h1>Separate a song</h1>
+<p>The song is separated in this page. It does not leave your machine.</p>
+<sepkit-separator model="{model}" hop="5"></sepkit-separator>
+"""
 
 
 def _write_script(folder: str | os.PathLike[str], name: str, value: str) -> Path:
