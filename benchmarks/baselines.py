@@ -55,12 +55,16 @@ class ReportProcedure:
             tf.io.write_file(str(folder / f"report-{source}.wav"), wav)
 
 
-def report_training() -> keras.Model:
-    """Build the report's graph with its STFT before it, compiled as there."""
+def report_training(*, jit_compile: bool = False) -> keras.Model:
+    """Build the report's graph with its STFT before it, compiled as there, or by XLA."""
     mixture = keras.Input((SEGMENT_LENGTH, 1), batch_size=BATCH)
     stft = layers.Lambda(magnitude_and_phase, output_shape=(25, 513, 1, 2))(mixture)
     model = keras.Model(mixture, report_network(batch_size=BATCH)(stft))
-    model.compile(keras.optimizers.Adadelta(0.01, rho=0.95, epsilon=1.0), loss=report_loss)
+    model.compile(
+        keras.optimizers.Adadelta(0.01, rho=0.95, epsilon=1.0),
+        loss=report_loss,
+        jit_compile=jit_compile,
+    )
     return model
 
 
