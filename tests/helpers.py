@@ -13,12 +13,13 @@ def noise(n_samples, channels=2, *, seed=0):
     return rng.uniform(-0.2, 0.2, (n_samples, channels)).astype(np.float32)
 
 
-def random_network(sizes, channels=1):
+def random_network(sizes, channels=1, n_sources=4):
     """A network of random values, none of them zero."""
     rng = np.random.default_rng(8)
+    shapes = weights.shapes(channels=channels, n_sources=n_sources, sizes=sizes)
     return {
         name: (0.05 * rng.standard_normal(shape)).astype(np.float32)
-        for name, shape in weights.shapes(channels=channels, sizes=sizes).items()
+        for name, shape in shapes.items()
     }
 
 

@@ -564,6 +564,7 @@ def test_view_changes_from_spectrogram_to_waveform(four):
     )
     assert width > 100
     assert image.is_visible() and not waveform.is_visible()
+    button(four, "More").click()
     button(four, "Spectrogram").click()
     assert waveform.is_visible() and not image.is_visible()
 
@@ -842,6 +843,15 @@ def test_landing_page_fits_a_phone(landing, page):
     box = landing.bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= 375
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+def test_landing_page_keeps_its_seek_bar_in_sight_on_a_phone(landing, page):
+    page.set_viewport_size({"width": 375, "height": 700})
+    landing.evaluate("e => scrollTo({ top: e.offsetTop + e.offsetHeight, behavior: 'instant' })")
+    landing.locator(".stem-track").last.scroll_into_view_if_needed()
+    assert landing.bounding_box()["y"] < -100
+    bar = landing.get_by_role("slider", name="Position").bounding_box()
+    assert 0 < bar["y"] < 250
 
 
 @pytest.fixture

@@ -315,8 +315,8 @@ def test_every_control_and_group_has_a_name_of_its_own():
     assert len(names) == len(set(names)) == 1 + 2 + 9 * (1 + 3) + 2 * (1 + 1)
     assert all(name.strip() for name in names)
     unnamed = [a["data-action"] for a in named if "aria-label" not in a]
-    assert unnamed == ["loop", "spectrogram"]
-    assert ">Loop</button>" in html and ">Spectrogram</button>" in html
+    assert unnamed == ["loop", "more"]
+    assert ">Loop</button>" in html and ">More</button>" in html
     assert "bass (Estimates): solo" in names and "bass (True stems): solo" in names
 
 

@@ -86,7 +86,9 @@ def offer_launch(app: Sphinx, config: Config) -> None:
 def bring_scripts(app: Sphinx, config: Config) -> None:
     """Copy scripts and styles into the site: it loads nothing from elsewhere."""
     player = Path(str(resources.files("sepkit") / "notebook" / "static"))
-    config.html_static_path.append(str(player / "separator.css"))
+    # Loaded by a page's own scripts, if at all.
+    for name in ("separator.css", "sound_files.js", "stem_practice.js"):
+        config.html_static_path.append(str(player / name))
     for name in ("song_table", "stem_player", "stepper"):
         config.html_static_path += [str(player / f"{name}.css"), str(player / f"{name}.js")]
         app.add_css_file(f"{name}.css")

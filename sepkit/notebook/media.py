@@ -149,12 +149,13 @@ def foot(licence: str | None, link: str | None, gain: float) -> str:
     return f'<div class="stem-foot">{lines}</div>' if lines else ""
 
 
-def script_and_style(name: str) -> str:
+def script_and_style(name: str, *others: str) -> str:
     """Return the script and style of a custom element, for a notebook's output.
 
     A site links to them instead: they are files of the package, ``static/NAME.js`` and ``.css``.
+    `others` are scripts that it loads in a site when they are needed.
     """
     static = resources.files("sepkit.notebook") / "static"
-    script = (static / f"{name}.js").read_text(encoding="utf-8")
     style = (static / f"{name}.css").read_text(encoding="utf-8")
-    return f"<style>{style}</style><script>{script}</script>"
+    scripts = [(static / f"{each}.js").read_text(encoding="utf-8") for each in (name, *others)]
+    return f"<style>{style}</style><script>{''.join(scripts)}</script>"

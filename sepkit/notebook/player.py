@@ -92,6 +92,9 @@ def stem_player(
     louder of two sounds seems the better one. The gain, at most 12 dB up or down, is written beside
     it; the button "True levels" takes all gains away, and back.
 
+    "More" holds a loop from A to B, the tempo, spectrograms, and files of the mix that is heard and
+    of each track. In a page opened from disk, it has neither the mix nor new spectrograms.
+
     Parameters
     ----------
     tracks : mapping of str to array or to mapping of str to array
@@ -108,7 +111,7 @@ def stem_player(
         Address of the licence (http or https).
     spectrogram : bool
         Show spectrograms (40 Hz to 16 kHz on a logarithmic axis, 80 dB below the loudest bin of
-        all tracks); a button switches to waveforms.
+        all tracks) at the start; else a button behind "More" computes them when asked.
     reference : str
         Group that sets the loudness of the tracks of others; where it has no track of a label, the
         first group that has one does.
@@ -173,7 +176,9 @@ def stem_player(
         title=title,
         foot=media.foot(licence, licence_link, lowest),
     )
-    return StemPlayer(title, html if directory else html + media.script_and_style("stem_player"))
+    if not directory:
+        html += media.script_and_style("stem_player", "sound_files", "stem_practice")
+    return StemPlayer(title, html)
 
 
 def empty_player(groups: Mapping[str, Sequence[str]], rate: int) -> str:
@@ -356,20 +361,22 @@ def _page(
         f'data-rate="{rate}" data-duration="{duration:.6f}" data-headroom="{headroom:.6f}">'
         f'<div class="stem-head"><p class="stem-title">{escape(title)}</p>'
         '<p class="stem-status" role="status">This player needs JavaScript.</p>'
-        f'<p class="stem-hint">Click a name to hear it alone.{equally}</p></div>'
+        f'<p class="stem-hint">Click a name to hear it alone.{equally}</p>'
+        '<p class="stem-hint stem-keys">Keys: ↑ ↓ track, ← → control, S alone, M mute</p></div>'
         '<div class="stem-toolbar">'
         '<button type="button" class="stem-play" data-action="play" aria-label="Play">'
         '<svg viewBox="0 0 16 16" aria-hidden="true">'
         '<path class="stem-icon-play" d="M4 1.5v13L15 8z"/>'
         '<path class="stem-icon-pause" d="M2.5 2H6v12H2.5zM10 2h3.5v12H10z"/></svg></button>'
+        '<span class="stem-bar">'
         '<input type="range" class="stem-seek" aria-label="Position" autocomplete="off" min="0" '
         f'max="{duration:.3f}" step="{0.1 if duration < 60 else 1}" value="0" '
-        'aria-valuetext="0 s">'
-        f'<span class="stem-time"><span class="stem-now">{_clock(0)}</span> / '
-        f"{_clock(duration)}</span>"
+        'aria-valuetext="0 s"></span>'
+        f'<span class="stem-time"><span class="stem-now">{_clock(0)}</span>'
+        f'<span class="stem-total"> / {_clock(duration)}</span></span>'
         + option.format("loop", "false", "Loop")
         + (option.format("levels", "false", "True levels") if any(matching) else "")
-        + (option.format("spectrogram", "true", "Spectrogram") if pictures else "")
+        + '<button type="button" data-action="more" aria-expanded="false">More</button>'
         + f"</div>{content}{foot}</stem-player>"
     )
 

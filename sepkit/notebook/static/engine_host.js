@@ -18,20 +18,24 @@
   /** Called by each script of the folder with what it brings. */
   globalThis.sepkitPart = (name, value) => parts.get(name)?.resolve(value);
 
-  /** Load NAME.js by a script tag, which a page from disk may use as well. */
-  function part(name) {
+  /** Load NAME.js by a script tag, which a page from disk may use as well. `address` is that of a
+      part that lies elsewhere than beside the engine. */
+  function part(name, address = new URL(`${name}.js`, base)) {
     if (!/^[\w-]+$/.test(name)) return Promise.reject(new Error(`${name}: no name of a network`));
     if (!parts.has(name)) {
       const entry = {};
       entry.value = new Promise((resolve, reject) => {
         entry.resolve = resolve;
         const script = document.createElement("script");
-        script.src = new URL(`${name}.js`, base);
+        script.src = address;
         script.onerror = () => {
           parts.delete(name); // the next attempt loads it again
           reject(new Error(`${script.src.split("/").pop()} cannot be loaded`));
         };
-        script.onload = () => script.remove();
+        script.onload = () => {
+          script.remove();
+          reject(new Error(`${name}.js brings nothing`)); // unless it has
+        };
         document.head.append(script);
       });
       parts.set(name, entry);
@@ -377,9 +381,10 @@
       return tight;
     }
 
-    /** Set the numbers of a layer; what comes after it follows by the next steps. */
+    /** Set the numbers of a layer, or of its first rows; what comes after it follows by the next steps. */
     put(layer, numbers) {
-      const { rows, columns, padded } = this.shape(layer);
+      const { columns, padded } = this.shape(layer);
+      const rows = numbers.length / columns;
       const loose = new Float32Array(rows * padded);
       for (let row = 0; row < rows; row++) {
         loose.set(numbers.subarray(row * columns, (row + 1) * columns), row * padded);

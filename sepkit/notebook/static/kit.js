@@ -28,7 +28,8 @@
   function make(tag, attributes = {}, ...content) {
     const element = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) {
-      if (value === true) element.setAttribute(name, "");
+      if (name.startsWith("aria-") && value != null) element.setAttribute(name, value); // "false" too
+      else if (value === true) element.setAttribute(name, "");
       else if (value !== false && value != null) element.setAttribute(name, value);
     }
     element.append(...content);
@@ -213,6 +214,57 @@
       t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
       return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
     };
+  }
+
+  /** The discrete Fourier transform of real frames of `size` samples, a power of two (radix 2). */
+  class Fourier {
+    constructor(size) {
+      const half = size / 2;
+      this.size = size;
+      this.cos = Float64Array.from({ length: half }, (_, k) => Math.cos((2 * Math.PI * k) / size));
+      this.sin = Float64Array.from({ length: half }, (_, k) => Math.sin((2 * Math.PI * k) / size));
+      this.order = new Uint32Array(size); // of the inputs: their bits reversed
+      for (let i = 1; i < size; i++) this.order[i] = (this.order[i >> 1] >> 1) | (i & 1 ? half : 0);
+    }
+
+    /** Bins 0 to size / 2, as real and imaginary parts. */
+    forward(samples) {
+      const [re, im] = this.transform((i) => samples[i], () => 0, -1);
+      return { re: re.slice(0, this.size / 2 + 1), im: im.slice(0, this.size / 2 + 1) };
+    }
+
+    /** The samples of bins 0 to size / 2. */
+    inverse({ re, im }) {
+      const { size } = this;
+      const there = (i) => re[Math.min(i, size - i)];
+      const turned = (i) => (i % (size / 2) === 0 ? 0 : i < size / 2 ? im[i] : -im[size - i]);
+      return this.transform(there, turned, 1)[0].map((x) => x / size);
+    }
+
+    transform(real, imaginary, sign) {
+      const { size, cos, sin, order } = this;
+      const [re, im] = [new Float64Array(size), new Float64Array(size)];
+      for (let i = 0; i < size; i++) {
+        re[i] = real(order[i]);
+        im[i] = imaginary(order[i]);
+      }
+      for (let half = 1; half < size; half *= 2) {
+        const step = size / (2 * half);
+        for (let start = 0; start < size; start += 2 * half) {
+          for (let k = 0; k < half; k++) {
+            const [a, b] = [start + k, start + k + half];
+            const [c, s] = [cos[k * step], sign * sin[k * step]];
+            const x = re[b] * c - im[b] * s;
+            const y = re[b] * s + im[b] * c;
+            re[b] = re[a] - x;
+            im[b] = im[a] - y;
+            re[a] += x;
+            im[a] += y;
+          }
+        }
+      }
+      return [re, im];
+    }
   }
 
   /* ---- Pictures ---- */
@@ -504,7 +556,7 @@
 
   globalThis.sepkitKit = {
     SOURCES, COLORS, make, button, toggle, slider, choice, Table, onFrame, latest, decibels, inDecibels, signed, dot,
-    solve, reportScores, gramOf, random, theme, loadScales, Picture, MelAxis, melImage, levelsOf, Loop, decodeStems,
-    save, store, Explorer, define,
+    solve, reportScores, gramOf, random, Fourier, theme, loadScales, Picture, MelAxis, melImage, levelsOf, Loop,
+    decodeStems, save, store, Explorer, define,
   };
 })();

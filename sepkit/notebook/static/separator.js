@@ -177,6 +177,7 @@
         this.say("Loading the network …");
         const [network, song] = still(await Promise.all([part(this.model), file, part("engine")]));
         name = song.name || name;
+        if (!network.weights) throw new Error(`${this.model} is no network`);
         const { context, channels } = network.sizes;
         const hop = this.hop;
         if (!Number.isInteger(hop) || hop < 1 || hop > context) {
@@ -287,7 +288,12 @@
       const buttons = this.separation.sources.map((source, i) =>
         make("button", { type: "button", "data-track": i + 1 }, `${source}.wav`),
       );
-      const all = make("button", { type: "button", "data-action": "zip" }, "all as zip");
+      const all = make("button", { type: "button", "data-action": "zip", hidden: "" }, "all as zip");
+      // A folder of the element may come without the library.
+      part("fflate").then(
+        () => (all.hidden = false),
+        () => {},
+      );
       this.result.append(make("p", { class: "sep-downloads" }, "Download ", ...buttons, all));
     }
 

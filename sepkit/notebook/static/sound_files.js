@@ -5,6 +5,7 @@
 
   const LARGEST = 600 << 20; // bytes of a file
   const LONGEST = 20 * 60; // [s]
+  const MOST = 8; // channels
 
   /** The sample rate that a file names in its header, or null.
 
@@ -119,6 +120,7 @@
   function check({ sound, rate }) {
     const { length } = sound[0];
     if (!length) throw new Error("it holds no sound");
+    if (sound.length > MOST) throw new Error(`it has ${sound.length} channels (${MOST} at most)`);
     if (length > LONGEST * rate) {
       throw new Error(
         `at ${Math.round(length / rate / 60)} minutes it is too long for the page's memory ` +

@@ -8,6 +8,24 @@
   // script is inline and the sound in data: addresses, which need no base.
   const script = document.currentScript?.src;
   const base = script ? new URL("audio/", script) : undefined;
+
+  function loadScript(name) {
+    return new Promise((resolve, reject) => {
+      const element = document.createElement("script");
+      element.src = new URL(`${name}.js`, script);
+      element.onload = resolve;
+      element.onerror = () => reject(new Error(`${name}.js is missing`));
+      document.head.append(element);
+    });
+  }
+
+  /** What stands behind "More", loaded when it is first asked for; a notebook has it in its output. */
+  async function loadPractice() {
+    if (!globalThis.sepkitSound) await loadScript("sound_files");
+    if (!globalThis.sepkitPractice) await loadScript("stem_practice");
+    return sepkitPractice;
+  }
+
   const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
   let current = null; // the one player of the page that may sound
@@ -39,14 +57,14 @@
   }
 
   /** Fade both ends of a buffer, and so the seam of a loop, in place. */
-  function fadeEnds(buffer) {
+  function fadeEnds(buffer, first = true, last = true) {
     const length = Math.min(Math.round(FADE * buffer.sampleRate), buffer.length >> 1);
     for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
       const samples = buffer.getChannelData(channel);
       for (let i = 0; i < length; i++) {
         const gain = Math.sin((Math.PI / 2) * (i / length)) ** 2;
-        samples[i] *= gain;
-        samples[samples.length - 1 - i] *= gain;
+        if (first) samples[i] *= gain;
+        if (last) samples[samples.length - 1 - i] *= gain;
       }
     }
     return buffer;
@@ -80,6 +98,7 @@
 
     async start(offset, gains, onended) {
       await running(this.context);
+      if (this.replaced) return;
       this.stop();
       // Whole samples: in between, the browser interpolates, and treble is lost.
       const whole = (time) => Math.round(time * this.context.sampleRate) / this.context.sampleRate;
@@ -139,6 +158,18 @@
       for (const { source } of this.nodes) source.loop = loop;
     }
 
+    /** These tracks as StreamedTracks take them. */
+    get sound() {
+      const { buffers } = this;
+      const [{ length, sampleRate: rate }] = buffers;
+      const n_channels = Math.max(...buffers.map((buffer) => buffer.numberOfChannels));
+      const read = (track, channel, start, stop) => {
+        const last = buffers[track].numberOfChannels - 1;
+        return buffers[track].getChannelData(Math.min(channel, last)).subarray(start, stop);
+      };
+      return { rate, length, n_channels, ready: length, read };
+    }
+
     close() {
       this.stop();
       this.context.close();
@@ -147,14 +178,33 @@
 
   const AHEAD = 1; // how long before it is heard a piece is scheduled [s]
 
+  /** Reads all tracks of a sound from a sample on, piece by piece: by track and channel. */
+  class Reader {
+    constructor(sound, n_tracks, from) {
+      Object.assign(this, { sound, n_tracks, next: from });
+    }
+
+    read(count) {
+      const start = this.next;
+      this.next += count;
+      return Array.from({ length: this.n_tracks }, (_, track) =>
+        Array.from({ length: this.sound.n_channels }, (_, channel) =>
+          this.sound.read(track, channel, start, this.next),
+        ),
+      );
+    }
+  }
+
   /** Tracks whose samples a script gives (`sound` of a player), perhaps while it still makes them:
       { rate, length, n_channels, ready, read(track, channel, start, stop) }, in samples. In step to
       the sample, since all pieces start by one clock; where samples are not ready, it waits. */
   class StreamedTracks {
-    constructor(sound) {
+    constructor(sound, context = new AudioContext({ sampleRate: sound.rate })) {
       this.sound = sound;
       this.loop = false;
-      this.context = new AudioContext({ sampleRate: sound.rate });
+      this.passage = null; // what a loop plays [s, s]; null for all
+      this.tempo = 1; // seconds of the song in one that is heard
+      this.context = context;
       this.context.resume();
     }
 
@@ -164,6 +214,7 @@
       await running(this.context);
       this.stop();
       this.onended = onended;
+      this.gains = gains;
       this.fade = new GainNode(this.context, { gain: 0 });
       this.fade.connect(this.context.destination);
       this.fade.gain.setTargetAtTime(1, this.context.currentTime + 0.03, FADE / 4);
@@ -184,51 +235,99 @@
       return Math.ceil((this.context.currentTime + 0.03) * rate) / rate;
     }
 
+    /** The first sample that a loop plays, and the one after its last. */
+    get bounds() {
+      const { length, rate } = this.sound;
+      const part = this.loop && this.passage?.map((time) => Math.round(time * rate));
+      return part ? [part[0], Math.min(part[1], length)] : [0, length];
+    }
+
+    /** What reads the sound at this tempo from a sample on, up to another. */
+    reader(from, end) {
+      const { sound, tempo } = this;
+      if (tempo === 1) return new Reader(sound, this.gains.length, from);
+      return new sepkitPractice.Stretch(sound, tempo, () => this.gains, from, end);
+    }
+
     /** From a sample on, pieces sound one after another from this time on. */
     run(from, when) {
       this.next = from; // the first sample that is not scheduled
+      this.made = 0; // samples scheduled of this run
+      this.source = this.reader(from, this.bounds[1]);
       this.runs.push({ from, when });
     }
 
     /** When the next piece is due. */
     get due() {
-      const { from, when } = this.runs.at(-1);
-      return when + (this.next - from) / this.sound.rate;
+      return this.runs.at(-1).when + this.made / this.sound.rate;
     }
 
     /** Schedule pieces of half a second, up to a second ahead. */
     schedule() {
       const { rate, length } = this.sound;
+      const [begin, end] = this.bounds;
       const now = this.context.currentTime;
       while (this.due < now + AHEAD) {
-        if (this.next >= length) {
-          if (this.loop) this.run(0, this.due);
+        if (this.next >= end) {
+          if (this.loop) this.run(begin, this.due);
           else {
             if (this.due <= now) this.finish();
             return;
           }
         }
-        const stop = Math.min(this.next + Math.round(rate / 2), this.sound.ready);
+        let { ready } = this.sound;
+        // Stretched sound is put together from samples a little further on.
+        if (this.tempo !== 1 && ready < length) ready -= rate;
+        const stop = Math.min(this.next + Math.round((rate / 2) * this.tempo), end, ready);
         if (stop <= this.next) return; // it is not there yet
         if (this.due < now) this.run(this.next, this.soon); // it came late
-        this.gainNodes.forEach((gain, track) => {
-          const source = new AudioBufferSourceNode(this.context, { buffer: this.piece(track, stop) });
-          source.connect(gain);
+        const count = Math.round((stop - this.runs.at(-1).from) / this.tempo) - this.made;
+        const tracks = count ? this.source.read(count) : [];
+        tracks.forEach((channels, track) => {
+          const buffer = this.piece(channels, stop === end);
+          const source = new AudioBufferSourceNode(this.context, { buffer });
+          source.connect(this.gainNodes[track]);
           source.start(this.due);
         });
+        this.made += count;
         this.next = stop;
       }
     }
 
-    /** The next piece of a track, up to a sample. */
-    piece(track, stop) {
-      const { rate: sampleRate, n_channels: numberOfChannels } = this.sound;
-      const length = stop - this.next;
-      const buffer = new AudioBuffer({ sampleRate, numberOfChannels, length });
-      for (let channel = 0; channel < numberOfChannels; channel++) {
-        buffer.copyToChannel(this.sound.read(track, channel, this.next, stop), channel);
-      }
+    /** A piece of a track, faded where a loop goes back: a step in the sound clicks. */
+    piece(channels, last) {
+      const { length } = channels[0];
+      const buffer = new AudioBuffer({
+        sampleRate: this.sound.rate,
+        numberOfChannels: channels.length,
+        length,
+      });
+      channels.forEach((samples, channel) => buffer.copyToChannel(samples, channel));
+      const rises = this.made === 0 && this.runs.length > 1;
+      if (rises || last) fadeEnds(buffer, rises, last);
       return buffer;
+    }
+
+    /** The mix that these gains make of all that would play, computed instead of played. */
+    async render(gains) {
+      const { rate: sampleRate, n_channels: numberOfChannels } = this.sound;
+      const [begin, end] = this.bounds;
+      this.gains = gains;
+      const length = Math.round((end - begin) / this.tempo);
+      const mix = new AudioBuffer({ sampleRate, numberOfChannels, length });
+      const source = this.reader(begin, end);
+      for (let at = 0; at < length; at += sampleRate) {
+        const tracks = source.read(Math.min(sampleRate, length - at));
+        for (let channel = 0; channel < numberOfChannels; channel++) {
+          const sum = mix.getChannelData(channel).subarray(at);
+          tracks.forEach((channels, track) => {
+            if (!gains[track]) return;
+            channels[channel].forEach((sample, i) => (sum[i] += gains[track] * sample));
+          });
+        }
+        await new Promise((resolve) => setTimeout(resolve)); // the page stays awake
+      }
+      return fadeEnds(mix);
     }
 
     finish() {
@@ -249,11 +348,12 @@
     get position() {
       const now = this.context.currentTime;
       const { from, when } = this.runs.findLast((run) => run.when <= now) ?? this.runs[0];
-      const sample = from + Math.max(0, now - when) * this.sound.rate;
+      const sample = from + Math.max(0, now - when) * this.sound.rate * this.tempo;
       return Math.min(sample, this.sound.length) / this.sound.rate;
     }
 
     setGains(gains) {
+      this.gains = gains;
       const now = this.context.currentTime;
       this.gainNodes?.forEach((node, i) => node.gain.setTargetAtTime(gains[i], now, 0.01));
     }
@@ -273,6 +373,7 @@
   class MediaTracks {
     constructor(urls, rate, loudest) {
       this.loop = false;
+      this.passage = null;
       this.loudest = loudest; // gain: elements have no volume above 1
       this.lastFrame = 4096 / rate; // of FLAC [s]; Chromium fails to seek into it
       this.note = "Opened from disk: tracks keep step to a few hundredths of a second.";
@@ -312,6 +413,11 @@
         return;
       }
       const time = this.leader.currentTime;
+      const [begin, end] = (this.loop && this.passage) || [0, Infinity];
+      if (time >= end - 0.05) {
+        this.start(begin, this.gains, this.onended).catch(this.onended);
+        return;
+      }
       if (time > this.leader.duration - this.lastFrame) return;
       for (const player of this.players) {
         if (Math.abs(player.currentTime - time) > 0.04) player.currentTime = time;
@@ -340,6 +446,10 @@
       this.loop = loop;
     }
 
+    set tempo(tempo) {
+      for (const player of this.players) player.playbackRate = tempo; // the pitch stays
+    }
+
     close() {
       this.stop();
       for (const player of this.players) player.removeAttribute("src");
@@ -357,6 +467,8 @@
   }
 
   class StemPlayer extends HTMLElement {
+    static clock = clock;
+
     connectedCallback() {
       if (this.rows) return;
       // With the script in the page's head, the element is met before its content.
@@ -376,6 +488,11 @@
       this.now = part("now");
       this.status = part("status");
       this.rows = [...this.querySelectorAll(".stem-track")];
+      // Headings and tracks, each with its controls: one stop of the Tab key.
+      this.lines = [...this.querySelectorAll(".stem-together, .stem-track")].map((line) =>
+        line.matches("button") ? [line] : [...line.querySelectorAll("button, input")],
+      );
+      this.setStop(this.lines[0][0]);
       const indices = (rows) => new Set([...rows].map((row) => this.rows.indexOf(row)));
       this.groups = [...this.querySelectorAll(".stem-group")].map((group) => ({
         button: group.querySelector(".stem-together"),
@@ -391,12 +508,15 @@
       this.trueLevels = false; // else each track at the gain that matches its loudness
       this.before = null; // those that did before some were chosen alone
       this.loop = false;
+      this.passage = null; // from A to B [s, s], which a loop then plays
+      this.tempo = 1;
       this.wanted = false; // play was pressed, and not yet pause
       this.started = false; // sound is under way
       this.resting = 0; // position while it is not [s]
       this.addEventListener("click", (event) => this.onClick(event));
       this.addEventListener("input", (event) => this.onInput(event));
       this.addEventListener("keydown", (event) => this.onKey(event));
+      this.addEventListener("focusin", ({ target }) => this.setStop(target));
       for (const row of this.rows) this.setUpPicture(row);
       this.showChoice();
       this.say("");
@@ -404,10 +524,11 @@
 
     /** Give the controls the length of a script's sound. */
     fit({ length, rate }) {
+      const part = (name) => this.querySelector(`.stem-${name}`);
       const duration = length / rate;
       this.dataset.duration = duration;
       Object.assign(this.slider, { max: duration, step: duration < 60 ? 0.1 : 1 });
-      this.now.nextSibling.data = ` / ${clock(duration)}`;
+      part("total").textContent = ` / ${clock(duration)}`;
       this.drawn = 0; // columns of the waveforms
       this.columns = this.querySelector("svg[preserveAspectRatio]").viewBox.baseVal.width;
       this.bars = this.rows.map(() => Array.from({ length: this.columns }, (_, x) => `M${x} 49V51`));
@@ -477,24 +598,66 @@
         together: () => this.hearOnly(this.groups.find((group) => group.button === button).members),
         loop: () => this.setLoop(!this.loop),
         levels: () => this.setTrueLevels(!this.trueLevels),
-        spectrogram: () => this.toggleView(button),
+        more: () => this.practise((practice) => practice.toggle()),
       };
       actions[button?.dataset.action]?.();
     }
 
     onInput({ target }) {
       if (target === this.slider) return this.seek(Number(target.value));
+      if (!target.matches(".stem-volume")) return;
       target.setAttribute("aria-valuetext", `${Math.round(target.value * 100)} %`);
       target.style.setProperty("--stem-fill", target.value);
       this.tracks?.setGains(this.gains);
     }
 
     onKey(event) {
-      const index = this.rows.indexOf(event.target.closest(".stem-track"));
-      if (index < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
+      const { target } = event;
+      if (event.ctrlKey || event.metaKey || event.altKey || target.matches("select")) return;
       const key = event.key.toLowerCase();
-      if (key === "s") this.hearOnly(new Set([index]));
-      if (key === "m") this.toggleMute(index);
+      if (key === "a" || key === "b") this.practise((practice) => practice.set(key));
+      const index = this.rows.indexOf(target.closest(".stem-track"));
+      if (index >= 0 && key === "s") this.hearOnly(new Set([index]));
+      if (index >= 0 && key === "m") this.toggleMute(index);
+      const next = this.neighbor(target, event.key);
+      if (!next) return;
+      event.preventDefault();
+      next.focus();
+    }
+
+    /** The control that a key leads to in the list of tracks: up and down in a column, left and
+        right in a row, but not in a slider, whose keys these are. */
+    neighbor(control, key) {
+      const y = this.lines.findIndex((line) => line.includes(control));
+      if (y < 0) return null;
+      const line = this.lines[y];
+      const x = line.indexOf(control);
+      if (line.length > 1) this.column = x;
+      const step = { ArrowUp: -1, ArrowDown: 1 }[key];
+      if (step) {
+        const beside = this.lines[y + step] ?? line;
+        return beside[Math.min(this.column ?? 0, beside.length - 1)];
+      }
+      if (control.matches("input")) return key === "Escape" ? line[0] : null;
+      const aside = { ArrowLeft: -1, ArrowRight: 1 }[key];
+      if (aside) return line[x + aside] ?? control;
+      return { Home: this.lines[0][0], End: this.lines.at(-1)[0] }[key] ?? null;
+    }
+
+    /** Make a control of the list the one that the Tab key reaches. */
+    setStop(control) {
+      if (!this.lines.some((line) => line.includes(control))) return;
+      for (const each of this.lines.flat()) each.tabIndex = each === control ? 0 : -1;
+    }
+
+    /** Do something with what stands behind "More". */
+    async practise(act) {
+      try {
+        this.practice ??= new (await loadPractice()).Practice(this);
+        act(this.practice);
+      } catch (error) {
+        this.say(`This cannot be shown (${error.message}).`);
+      }
     }
 
     get gains() {
@@ -532,7 +695,8 @@
 
     setLoop(loop) {
       this.loop = loop;
-      this.tracks?.setLoop(loop);
+      if (this.passage) this.seek(this.position);
+      else this.tracks?.setLoop(loop);
       press(this.querySelector('[data-action="loop"]'), loop);
     }
 
@@ -543,13 +707,25 @@
       press(this.querySelector('[data-action="levels"]'), trueLevels);
     }
 
-    toggleView(button) {
-      press(button, !this.classList.toggle("stem-waveforms"));
+    /** The tracks, loaded when first asked for. */
+    async open() {
+      await (this.opened ??= this.load());
+      return this.tracks;
     }
 
-    /** The tracks, loaded when first asked for. */
-    open() {
-      return (this.opened ??= this.load());
+    /** Give tracks the loop and the tempo that are chosen. */
+    tune(tracks) {
+      if (tracks instanceof DecodedTracks && (this.passage || this.tempo !== 1)) {
+        tracks.replaced = true;
+        tracks = new StreamedTracks(tracks.sound, tracks.context);
+      }
+      tracks.setLoop(this.loop);
+      Object.assign(tracks, { passage: this.passage, tempo: this.tempo });
+      this.tracks = tracks;
+    }
+
+    get fromDisk() {
+      return this.urls.some((url) => url.protocol === "file:");
     }
 
     release() {
@@ -558,21 +734,15 @@
     }
 
     async load() {
-      if (this.sound) {
-        this.tracks = new StreamedTracks(this.sound);
-        this.tracks.setLoop(this.loop);
-        return this.tracks;
-      }
-      const fromDisk = this.urls.some((url) => url.protocol === "file:");
+      if (this.sound) return this.tune(new StreamedTracks(this.sound));
       let failure;
-      for (const Tracks of fromDisk ? [MediaTracks] : [DecodedTracks, MediaTracks]) {
+      for (const Tracks of this.fromDisk ? [MediaTracks] : [DecodedTracks, MediaTracks]) {
         let tracks;
         try {
           const loudest = Math.max(1, ...this.matched);
           tracks = new Tracks(this.urls, Number(this.dataset.rate), loudest);
           await tracks.load();
-          tracks.setLoop(this.loop);
-          return (this.tracks = tracks);
+          return this.tune(tracks);
         } catch (error) {
           failure ??= error;
           tracks?.close();
@@ -598,12 +768,16 @@
 
     fail(error) {
       this.pause();
+      this.turn = null;
       this.release(); // play then loads again
       this.say(`The sound cannot be played (${error.message}).`);
     }
 
     async start(time) {
+      const turn = (this.turn = {});
       await this.tracks.start(time, this.gains, () => this.finish());
+      if (this.turn !== turn) return; // started anew meanwhile
+      this.turn = null;
       if (!this.wanted) return this.tracks.stop(); // paused meanwhile
       this.tracks.setGains(this.gains); // chosen meanwhile
       this.started = true;
@@ -623,13 +797,15 @@
       this.seek(0);
     }
 
+    /** Go to a time; what plays goes on there, by the loop and the tempo that are chosen. */
     seek(time) {
+      const playing = this.started || this.turn;
+      if (playing) this.tracks.stop();
+      this.started = false;
+      if (this.tracks) this.tune(this.tracks);
       this.resting = time;
       this.showTime(time);
-      if (!this.started) return;
-      this.started = false;
-      this.tracks.stop();
-      this.start(time).catch((error) => this.fail(error));
+      if (playing) this.start(time).catch((error) => this.fail(error));
     }
 
     follow() {
@@ -677,7 +853,7 @@
       this.status.textContent = text;
     }
 
-    /** The whole song as it would sound now, as an AudioBuffer. */
+    /** The song, or its part from A to B, as it would sound now: an AudioBuffer. */
     async renderMix() {
       const tracks = await this.open();
       return tracks.render(this.gains);
