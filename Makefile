@@ -34,14 +34,12 @@ CORE := errors files decoding encoding audio tracks datasets stft weights networ
 	bench rehearsal bench-peers constraints clean ffmpeg weights
 
 # Two processes, each of which computes in one thread: what is tested is short, and compiling is not.
-# Browsers play by themselves: beside other work their clocks would run away from what a test expects.
-# A site that an earlier `make book` left has had its tests.
+# Browsers play and draw by themselves: beside other work their clock would run away from what a test
+# expects. A site that an earlier `make book` left has had its tests.
 test: .venv/installed ffmpeg $(NPM)
 	SEPKIT_SITE=none OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 \
-		--dist worksteal --ignore tests/test_browser.py --ignore tests/test_separator.py \
-		--ignore tests/test_pdf.py
-	SEPKIT_SITE=none $(BIN)/python -m pytest tests/test_browser.py tests/test_separator.py \
-		tests/test_pdf.py
+		--dist worksteal --ignore tests/browser
+	SEPKIT_SITE=none OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser
 
 # What is too slow for every change: damaged files, kills, full disks, long songs. A quarter of an
 # hour, 15 GB of disk; ends with a table. TRUST=tests/trust/test_full_disks.py runs one part alone.

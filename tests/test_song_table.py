@@ -1,4 +1,4 @@
-"""The table of songs: its markup; what its script does is in test_browser.py."""
+"""The table of songs: its markup; what its script does is in browser/test_browser.py."""
 
 import math
 import re
