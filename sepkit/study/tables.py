@@ -48,7 +48,7 @@ def with_deviation(mean: float | None, deviation: float | None, digits: int = 1)
         return "–"
     if mean > 100:
         return "∞"
-    text = f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+    text = f"{round(mean, digits) + 0.0:.{digits}f} ± {deviation:.{digits}f}"  # no negative zero
     return text.replace("-", "\N{MINUS SIGN}")
 
 
