@@ -72,7 +72,7 @@ def test_every_command_that_a_page_or_the_readme_shows_is_one():
             text = path.read_text(encoding="utf-8")
         joined = text.replace("\\\n", " ")  # a command that goes on in the next line
         commands += re.findall(
-            r"^sepkit (?:separate|train|evaluate|ablate|models)\b.*$", joined, re.M
+            r"^sepkit (?:separate|train|evaluate|ablate|export|models|study)\b.*$", joined, re.M
         )
     assert len(commands) > 5
     for command in commands:

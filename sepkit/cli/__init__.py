@@ -1,4 +1,4 @@
-"""The command line: sepkit separate | models | export | train | evaluate | ablate."""
+"""The command line: sepkit separate | models | export | train | evaluate | ablate | study."""
 
 from __future__ import annotations
 

@@ -46,7 +46,16 @@ SCRIPTS = ("sound_files.js", "engine_host.js", "separator.js")
 RATES = (22_050, 32_000, 48_000, 88_200, 96_000)
 """Sample rates of songs that a page resamples as sepkit does [Hz]."""
 
-EXPLORERS: tuple[str, ...] = ()
+EXPLORERS: tuple[str, ...] = (
+    "abx-test",
+    "mushra-test",
+    "loss-simplex",
+    "build-frame",
+    "network-microscope",
+    "measures-by-ear",
+    "paint-mask",
+    "watch-training",
+)
 """Elements that compute in the page, each with a script of its name."""
 
 REACH = 112
@@ -353,7 +362,10 @@ def write_page(folder: str | os.PathLike[str], weights: Weights, *, name: str) -
     parts = {"engine": engine_part(), name: network_part(weights)}
     parts |= {f"rate-{rate}": rate_part(rate) for rate in RATES}
     texts = {"separator.js": separator_script(), "index.html": _PAGE.format(model=name)}
-    for shared in ("separator.css", "stem_player.js", "stem_player.css"):
+    for shared in (
+        *("separator.css", "stem_player.css"),
+        *("stem_player.js", "stem_practice.js", "sound_files.js"),
+    ):
         texts[shared] = (STATIC / shared).read_text(encoding="utf-8")
     with make_folders([folder / "separator"]):
         for part, value in parts.items():

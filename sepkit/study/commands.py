@@ -1,4 +1,4 @@
-"""The study's commands: sepkit train | evaluate | ablate."""
+"""The study's commands: sepkit train | evaluate | ablate | study."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def add_to(commands: Any) -> None:
     _add_train(commands)
     _add_evaluate(commands)
     _add_ablate(commands)
+    _add_study(commands)
 
 
 def load_tracks(
@@ -319,3 +320,28 @@ def _print_tables(folder: Path | None) -> None:
     )
     for mode in evaluation.MODES:
         print(f"mode {mode}\n\n{tables.arms_table(folder, mode=mode)}\n")
+
+
+def _add_study(commands: Any) -> None:
+    command = commands.add_parser(
+        "study", help="join what listeners of the book have saved", description="Studies of ears."
+    )
+    studies = command.add_subparsers(title="studies", metavar="STUDY", required=True)
+    command = studies.add_parser(
+        "listening",
+        help="join ratings of the rating test",
+        description="Join files that the book's rating test has saved, of one or more listeners; "
+        "print mean ratings by system, and their correlation with SDR, SIR and SAR.",
+    )
+    command.add_argument("files", nargs="+", type=Path, metavar="FILE", help="saved ratings")
+    command.add_argument("--seed", type=int, default=0, help="seed of the intervals (default: 0)")
+    command.set_defaults(run=_listen)
+
+
+def _listen(options: argparse.Namespace) -> None:
+    from sepkit.study import listening
+
+    if options.seed < 0:
+        raise ParameterError(f"--seed {options.seed}: give 0 or more")
+    sessions = [listening.read_session(path) for path in options.files]
+    print(listening.describe(listening.join(sessions, seed=options.seed)))

@@ -235,12 +235,12 @@ DRAG = """async ([left, top, right, bottom]) => {
 
 
 def drag(page, places):
-    """The better of two drags between places of the first picture, [left, top, right, bottom]."""
+    """The best of five drags between places of the first picture, [left, top, right, bottom]."""
     box = page.locator("canvas").first.bounding_box()
     left, top, right, bottom = places
     path = [box["x"] + left, box["y"] + top, box["x"] + right, box["y"] + bottom]
     runs = []
-    for _ in range(2):
+    for _ in range(5):
         page.mouse.move(path[0], path[1])
         page.mouse.down()
         runs.append(page.evaluate(DRAG, path))

@@ -215,7 +215,7 @@ def test_frames_come_smoothly_while_units_are_dragged_through(microscope):
     canvas = page.get_by_role("img", name="50 timbre")
     canvas.scroll_into_view_if_needed()
     best = (np.inf, np.inf)
-    for _ in range(2):
+    for _ in range(5):
         box = canvas.bounding_box()
         page.evaluate(
             """() => {

@@ -255,7 +255,7 @@ def test_the_loop_plays_what_is_chosen_and_changes_with_the_mask(live_page):
 def test_painting_is_smooth(live_page):
     page = start(live_page(BODY, "paint_mask"))
     runs = []
-    for _ in range(2):
+    for _ in range(5):
         page.evaluate(
             """() => {
               Object.assign(window, { gaps: [], tasks: [0], dragging: true });
