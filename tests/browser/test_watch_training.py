@@ -8,7 +8,7 @@ import pytest
 
 from sepkit import metrics, stft
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HTML = "<watch-training><p>A picture</p></watch-training>"
 TRAINED = "document.querySelector('watch-training').status.textContent.startsWith('Paused')"
 ELEMENT = "document.querySelector('watch-training')"
