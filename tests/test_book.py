@@ -332,7 +332,10 @@ def test_every_sound_and_picture_of_a_script_is_a_file_of_the_site(pages, site):
 
 
 def _first_view(page):
-    """List the files that a page loads in the light theme, before anybody presses a button."""
+    """List the files that a page loads in the light theme, before anybody presses a button.
+
+    No sound is: a player's script loads it when it plays, and other sounds say ``preload="none"``.
+    """
     html = page.path.read_text(encoding="utf-8")
     dark = set(re.findall(r'<img class="only-dark"[^>]*src="([^"]+)"', html))
     files = {_file(page, load) for load in page.loads if load not in dark and ":" not in load}
@@ -347,7 +350,16 @@ def _first_view(page):
             "Size2-Regular",
         ]
         files |= {fonts / f"KaTeX_{name}.woff2" for name in names}
-    return {page.path, *files}
+    silent = {path for path in files if path.suffix != ".flac"}
+    return {page.path, *silent}
+
+
+def test_no_sound_is_loaded_before_it_is_played(pages):
+    eager = {
+        name: re.findall(r"<audio(?![^>]* preload=\"none\")[^>]*>", page.path.read_text("utf-8"))
+        for name, page in pages.items()
+    }
+    assert {name: found for name, found in eager.items() if found} == {}
 
 
 def test_no_page_exceeds_a_megabyte_and_a_half_without_its_sound(pages):
