@@ -74,7 +74,7 @@
         this.wave.canvas,
         notice("Half a second. Drag the window, or choose the picture and use the arrow keys (one hop; with Shift one sample). Orange: the gain of overlap-add."),
         make("div", { style: two }, this.frame.canvas, this.spectrum.canvas),
-        notice("Grey: the windowed frame. Blue: its strongest waves and their sum. Orange: the last wave that was added."),
+        notice("Gray: the windowed frame. Blue: its strongest waves and their sum. Orange: the last wave that was added."),
         slider(counts, set("count")), this.numbers,
         make("div", { style: two }, length, this.hop, choice("Window", Object.fromEntries(Object.keys(WINDOWS).map((x) => [x, x])), "Hann", set("name")),
           choice("Listen to", SOUNDS, "sum", set("heard"))),
