@@ -13,6 +13,13 @@ from sepkit.notebook import media, web
 
 NPM = Path(__file__).parent / "node_modules"
 
+LIBRARIES = {
+    "fflate": "fflate/umd/index.js",
+    # It asks for a worker of another package, which in a browser is the browser's.
+    "mpg123": "mpg123-decoder/dist/mpg123-decoder.min.js",
+}
+"""Libraries from npm, which a page loads when it zips files or decodes mp3."""
+
 KIT = ("sound_files.js", "engine_host.js", "kit.js")
 """Scripts on which those of all explorers stand."""
 
@@ -42,8 +49,8 @@ def write_separator(app: Sphinx, config: Config) -> None:
     web.write_part(folder, "colors", web.colors_part())
     for name in ("kit.css", *KIT, *map(script_of, web.EXPLORERS)):
         shutil.copy(web.STATIC / name, static)
-    library = (NPM / "fflate" / "umd" / "index.js").read_text(encoding="utf-8")
-    web.write_library(folder, "fflate", library)
+    for name, module in LIBRARIES.items():
+        web.write_library(folder, name, (NPM / module).read_text(encoding="utf-8"))
 
 
 def script_of(element: str) -> str:

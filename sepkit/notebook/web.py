@@ -322,14 +322,15 @@ def write_library(folder: str | os.PathLike[str], name: str, source: str) -> Pat
     folder, name : str or Path, str
         As for `write_part`.
     source : str
-        The module's script.
+        The module's script. The one thing that it may require is a worker.
 
     Returns
     -------
     Path
         The file.
     """
-    module = f"(() => {{ const module = {{ exports: {{}} }}, {{ exports }} = module;\n{source}\n"
+    names = "module = { exports: {} }, { exports } = module, require = () => globalThis.Worker"
+    module = f"(() => {{ const {names};\n{source}\n"
     return _write_script(folder, name, f"{module}return module.exports; }})()")
 
 

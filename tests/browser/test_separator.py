@@ -23,7 +23,9 @@ from sepkit import audio, weights
 from sepkit.notebook import web
 from sepkit.tracks import RATE, SOURCES
 
-FFLATE = Path(__file__).parents[2] / "book/_extensions/node_modules/fflate/umd/index.js"
+NPM = Path(__file__).parents[2] / "book/_extensions/node_modules"
+FFLATE = NPM / "fflate/umd/index.js"
+MPG123 = NPM / "mpg123-decoder/dist/mpg123-decoder.min.js"
 SMALL = weights.Sizes(n_timbres=6, n_patterns=5, pattern=4, n_shared=7)
 
 chromium, page = test_browser.chromium, test_browser.page
@@ -69,7 +71,8 @@ const packed = ({ rate, stems }) => ({
 async function separate(attributes) {
   set(attributes);
   const result = await element().separate(song());
-  const { sound } = await sepkitSound.decode(song(), result.rate, async () => true);
+  const forMp3 = () => sepkitEngine.part("mpg123").catch(() => null);
+  const { sound } = await sepkitSound.decode(song(), result.rate, async () => true, forMp3);
   let off = 0;
   sound.forEach((samples, channel) => {
     const stems = Object.values(result.stems).map((channels) => channels[channel]);
@@ -227,8 +230,9 @@ def site(tmp_path_factory, networks, songs):
     parts["example"] = web.sound_part(sound, "audio/flac", title="An example", notice="Nobody, CC0")
     write_page(folder, parts, engine)
     (folder / "separator" / "nothing.js").write_text("// a script that brings nothing\n")
-    if FFLATE.is_file():
-        web.write_library(folder / "separator", "fflate", FFLATE.read_text(encoding="utf-8"))
+    for name, library in (("fflate", FFLATE), ("mpg123", MPG123)):
+        if library.is_file():
+            web.write_library(folder / "separator", name, library.read_text(encoding="utf-8"))
     return folder
 
 
@@ -359,6 +363,11 @@ def test_stems_are_those_of_sepkit(browser, place, site, songs, reference, serve
         ("48000.wav", 3e-6),
         ("48000.flac", 1e-4),
         ("song.m4a", 1e-4),
+        pytest.param(
+            "song.mp3",
+            1e-5,
+            marks=pytest.mark.skipif(not MPG123.is_file(), reason="no mpg123-decoder: `make test`"),
+        ),
     ],
 )
 def test_files_of_many_kinds_separate_as_sepkit_does(from_disk, songs, reference, name, tolerance):
@@ -390,10 +399,13 @@ def test_a_browser_without_simd_separates_alike(browser, site, songs, reference)
     assert_separates(browser, songs, reference, "24 bits.wav", 1e-6, model="experiment3-float32")
 
 
-def test_mp3_separates_as_sepkit_does_from_what_the_browser_decodes(from_disk, songs, networks):
+def test_mp3_without_the_library_separates_from_what_the_browser_decodes(
+    browser, site, songs, networks
+):
+    browser.open((site / "scalar" / "index.html").as_uri())  # a folder without mpg123
     path = songs / "song.mp3"
-    from_disk.choose("#song", path)
-    decoded = from_disk.run(
+    browser.choose("#song", path)
+    decoded = browser.run(
         """const { sound, rate } = await sepkitSound.decode(song(), 44100, async () => false);
         return packed({ rate, stems: { song: sound } });"""
     )
@@ -401,7 +413,7 @@ def test_mp3_separates_as_sepkit_does_from_what_the_browser_decodes(from_disk, s
     expected, _ = audio.read(path)
     assert song.shape == expected.shape
     np.testing.assert_allclose(song, expected, rtol=0, atol=1e-4)
-    stems, _ = separate(from_disk, path, model="experiment3-float32")
+    stems, _ = separate(browser, path, model="experiment3-float32")
     model = networks["experiment3-float32"]
     assert_alike(stems, song, sepkit.separate(song, RATE, model=model), 1e-4)
 

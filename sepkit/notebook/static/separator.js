@@ -41,6 +41,7 @@
   }
 
   const canResample = (rate) => part(`rate-${rate}`).then(() => true, () => false);
+  const forMp3 = () => part("mpg123").catch(() => null); // a folder may come without it
 
   const HOPS = { 1: "1 frame (slowest)", 2: "2 frames", 5: "5 frames", 10: "10 frames", 25: "25 frames (fastest)" };
 
@@ -184,7 +185,7 @@
           throw new Error(`hop ${this.getAttribute("hop")}: give a whole number from 1 to ${context}`);
         }
         this.say(`Decoding ${name} …`);
-        const { sound, rate } = still(await decode(song, RATE, canResample));
+        const { sound, rate } = still(await decode(song, RATE, canResample, forMp3));
         if (channels > 1 && ![1, channels].includes(sound.length)) {
           throw new Error(`it has ${sound.length} channels, and this network takes one or two; choose another network`);
         }

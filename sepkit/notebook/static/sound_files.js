@@ -92,11 +92,31 @@
     "3 32": (view, at) => view.getFloat32(at, true),
   };
 
+  /** Whether a file is an mp3 file by its first bytes. */
+  function isMp3(buffer) {
+    const [a, b, c] = new Uint8Array(buffer, 0, Math.min(3, buffer.byteLength));
+    return (a === 0x49 && b === 0x44 && c === 0x33) || (a === 0xff && (b & 0xe6) > 0xe0); // "ID3", frame
+  }
+
+  /** The samples of an mp3 file by mpg123, or null. Chromium decodes such files to 16 bits. */
+  async function readMp3(bytes, { MPEGDecoderWebWorker }) {
+    const decoder = new MPEGDecoderWebWorker();
+    try {
+      await decoder.ready;
+      const { channelData, sampleRate, samplesDecoded } = await decoder.decode(new Uint8Array(bytes));
+      return samplesDecoded ? { sound: channelData, rate: sampleRate } : null;
+    } catch {
+      return null;
+    } finally {
+      decoder.free();
+    }
+  }
+
   /** Decode a file.
 
       At its own sample rate where `canResample(rate)`, a promise, says that this helps, else at
-      `usual`. Returns the rate and the channels, or rejects with an Error that says what is wrong. */
-  async function decode(file, usual, canResample) {
+      `usual`; mp3 files by the library that `forMp3()` promises, if any. Returns the rate and the channels, or rejects with an Error that says what is wrong. */
+  async function decode(file, usual, canResample, forMp3 = async () => null) {
     if (file.size > LARGEST) throw new Error(`it is larger than ${LARGEST >> 20} MB`);
     const bytes = await file.arrayBuffer();
     if (!bytes.byteLength) throw new Error("it is empty");
@@ -107,6 +127,9 @@
       bytes.transfer?.(0); // freed now, and not when the browser finds time
       return check(wav);
     }
+    const library = isMp3(bytes) && (await forMp3());
+    const mp3 = library && (await readMp3(bytes, library));
+    if (mp3?.rate === rate) return check(mp3);
     let decoded;
     try {
       decoded = await new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes);
