@@ -174,19 +174,25 @@ def live_page(live_site, chromium_of_session):
 
 
 @pytest.fixture(scope="session")
-def chromium_of_session():
-    """Chromium, for all tests of explorers."""
+def driver():
+    """Playwright: a thread can start it once at a time, so that all tests share it."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def chromium_of_session(driver):
+    """Chromium, for all tests of explorers."""
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if not executable:
         pytest.skip("no Chromium on this machine: install Debian's package chromium")
-    with sync_api.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=executable,
-            args=["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"],
-        )
-        yield browser
-        browser.close()
+    browser = driver.chromium.launch(
+        executable_path=executable,
+        args=["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"],
+    )
+    yield browser
+    browser.close()
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -23,7 +23,7 @@ from sepkit.notebook.media import SITE_DIRECTORY
 from sepkit.notebook.player import stem_player
 from sepkit.notebook.song_table import song_table
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "sepkit" / "notebook" / "static"
@@ -90,14 +90,13 @@ def serve():
 
 
 @pytest.fixture(scope="module")
-def chromium():
+def chromium(driver):
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if not executable:
         pytest.skip("no Chromium on this machine: install Debian's package chromium")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable, args=CHROMIUM_OPTIONS)
-        yield browser
-        browser.close()
+    browser = driver.chromium.launch(executable_path=executable, args=CHROMIUM_OPTIONS)
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,11 @@ def book(pdf, tmp_path_factory):
         text = "long " * length
         (folder / f"{name}.html").write_text(PAGE.format(title=f"Page {name}", text=text))
     names = [name for _, part in PARTS for name in part]
-    titles = pdf.print_pages(folder, names, folder, shutil.which("chromium"))
+    # It starts Playwright, which other tests have done in this thread.
+    with ThreadPoolExecutor(1) as thread:
+        titles = thread.submit(
+            pdf.print_pages, folder, names, folder, shutil.which("chromium")
+        ).result()
     pdf.join(PARTS, titles, folder)
     return folder
 
