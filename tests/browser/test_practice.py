@@ -466,6 +466,7 @@ def test_a_page_from_disk_loops_and_changes_its_tempo(page, site):
     loop(four, 0.5, 1.0)
     set_tempo(four, 0.5)
     play(four)
+    wait_for(page, lambda: four.evaluate("player => Boolean(player.tracks)"))
     state = "player => player.tracks.players.map((p) => [p.playbackRate, p.preservesPitch])"
     assert four.evaluate(state) == [[0.5, True]] * 4
     wait_for(page, lambda: seconds(four) > 0.8)

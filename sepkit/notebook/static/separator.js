@@ -289,12 +289,7 @@
       const buttons = this.separation.sources.map((source, i) =>
         make("button", { type: "button", "data-track": i + 1 }, `${source}.wav`),
       );
-      const all = make("button", { type: "button", "data-action": "zip", hidden: "" }, "all as zip");
-      // A folder of the element may come without the library.
-      part("fflate").then(
-        () => (all.hidden = false),
-        () => {},
-      );
+      const all = make("button", { type: "button", "data-action": "zip" }, "all as zip");
       this.result.append(make("p", { class: "sep-downloads" }, "Download ", ...buttons, all));
     }
 
