@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+import pytest
 
 from sepkit import stft, tracks, weights
 
@@ -60,3 +61,22 @@ def noise_stems(seed, n_samples, n_channels=2):
 def noise_track(seed, n_segments=20, n_channels=2):
     reader = partial(noise_stems, seed, n_segments * stft.SEGMENT_LENGTH - 100, n_channels)
     return tracks.Track(f"noise {seed}", "noise", "MIT", 44100, reader)
+
+
+def set_theme(page, theme):
+    """Give an explorer's page the book's light or dark theme."""
+    page.evaluate("(theme) => (document.documentElement.dataset.theme = theme)", theme)
+    if theme == "dark":
+        page.add_style_tag(content="html, body { background: #121212; color: #ddd }")
+
+
+def assert_usable_on_a_phone(page, element):
+    """Check a page 375 pixels wide: axe, no sideways scroll, targets of 36 pixels and more."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = axe.run(page).response["violations"]
+    assert [f["id"] for f in found if f["impact"] in ("serious", "critical")] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    small = page.locator(f"{element} :is(button, select):visible").evaluate_all(
+        "all => all.filter((e) => e.getBoundingClientRect().height < 36).map((e) => e.outerHTML)"
+    )
+    assert small == []

@@ -26,7 +26,7 @@ def notebooks() -> list[Path]:
 
 
 def has_code(path: Path) -> bool:
-    """Tell whether a notebook has anything to execute."""
+    """Return whether a notebook has anything to execute."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     return any(cell["cell_type"] == "code" for cell in cells)
 

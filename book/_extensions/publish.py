@@ -63,7 +63,7 @@ def site_address() -> str | None:
 
 
 def name_site(app: Sphinx, config: Config) -> None:
-    """Tell the sitemap, the cards of social networks and the 404 page where the site is."""
+    """Set the site's address for the sitemap, the cards of social networks and the 404 page."""
     config.html_baseurl = config.ogp_site_url = address = site_address()
     config.ogp_site_name = str(config.html_title)
     config.sitemap_url_scheme = "{link}"
@@ -150,7 +150,7 @@ def compress_figures(app: Sphinx, error: Exception | None) -> None:
 
 
 def purge_styles(app: Sphinx, error: Exception | None) -> None:
-    """Take from the largest styles what no page and no script of the site names: a sixth stays."""
+    """Remove rules from the largest style sheets that no page or script of the site uses."""
     if error or app.builder.format != "html":
         return
     out = Path(app.outdir)

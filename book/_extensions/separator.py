@@ -59,7 +59,7 @@ def script_of(element: str) -> str:
 
 
 def load_scripts(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
-    """Bring scripts and styles to the pages whose elements need them."""
+    """Add scripts and styles to the pages whose elements need them."""
     elements = set(re.findall(r"<([a-z]+(?:-[a-z]+)+)[ >]", context.get("body", "")))
     if "sepkit-separator" in elements:
         app.add_js_file("separator.js")

@@ -143,7 +143,7 @@ def _write_stems(
 
 
 def _finish(parts: list[Path], file: AudioFile, job: Job, peak: float) -> list[Path]:
-    """Bring float wavs into the format that was asked for, with the song's tags."""
+    """Convert float wavs to the format that was asked for, with the song's tags."""
     # One gain for all stems keeps their balance.
     gain = 1 / max(1.0, peak) if job.clip == "rescale" else 1.0
     if job.suffix == f".{STEM_FILE}":

@@ -153,7 +153,7 @@ class AudioFile:
                 )
 
     def _ask_soundfile(self) -> bool:
-        """Take what libsndfile knows of the file; return whether that is certain."""
+        """Read what libsndfile knows of the file; return whether that is certain."""
         with soundfile.SoundFile(_name(self.path)) as file:
             unknown = file.frames in (0, np.iinfo(np.int64).max)
             if unknown or file.subtype.startswith("MPEG") or self._n_ogg_streams > 1:

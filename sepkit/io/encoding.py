@@ -217,7 +217,7 @@ class Writer:
             )
 
     def abandon(self) -> None:
-        """Let go of the file, in whatever state it is."""
+        """Close the file, in whatever state it is."""
         if self._opening.exception() is None:
             self._pool.submit(self._opening.result().close).exception()
             self._sink.close()

@@ -62,7 +62,7 @@ def _is_image(artist):
 
 @contextlib.contextmanager
 def dark(figure):
-    """Give a figure the colors of the dark theme, and take them back afterwards.
+    """Draw a figure in the colors of the dark theme, and restore its own afterwards.
 
     Parameters
     ----------

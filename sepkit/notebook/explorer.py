@@ -70,7 +70,7 @@ def explore(
     licence: str | None = None,
     licence_link: str | None = None,
 ):
-    """Let the reader choose the arguments of a function that draws a figure and makes a sound.
+    """Show a function that draws a figure and makes a sound, with sliders for its arguments.
 
     Parameters
     ----------

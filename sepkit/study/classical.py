@@ -170,7 +170,7 @@ def repet_sim(
 
 
 def share(part: np.ndarray, gains: np.ndarray, source: str, *, trust: float = 0.0) -> np.ndarray:
-    """Give a part of a song to one source, and share the rest among the others by the equalizer.
+    """Assign a part of a song to one source, and divide the rest among the others by the equalizer.
 
     Parameters
     ----------

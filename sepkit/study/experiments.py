@@ -236,7 +236,7 @@ def _train(
 
 
 def _keep(values: weights.Weights, name: str, checkpoint: str | os.PathLike[str] | None) -> str:
-    """Say where the trained weights are if they cannot be written to their place."""
+    """Report where the trained weights are if they cannot be written to their place."""
     if checkpoint is not None:
         return f"then run it again, which takes the training from {checkpoint}"
     with writing_to("the temporary folder", "train with a checkpoint"):

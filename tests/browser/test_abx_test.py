@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import scipy.stats
+from helpers import assert_usable_on_a_phone, set_theme
 from test_kit import arrays_of
 
 from sepkit.errors import AudioError, ParameterError
@@ -300,30 +301,13 @@ def test_the_test_runs_from_disk(abx):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_and_a_phone_scrolls_not_sideways(abx, scheme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = abx([0, 1], width=375, color_scheme=scheme)
-    page.evaluate("(scheme) => (document.documentElement.dataset.theme = scheme)", scheme)
-    if scheme == "dark":
-        page.add_style_tag(content="body { background: #121212; color: #ced6dd; }")
-
-    def check():
-        wrong = [
-            finding["id"]
-            for finding in axe.run(page).response["violations"]
-            if finding["impact"] in ("serious", "critical")
-        ]
-        assert wrong == []
-        assert page.evaluate("document.documentElement.scrollWidth") <= 375
-        low = page.locator("abx-test button:visible").evaluate_all(
-            "(all) => all.filter((x) => x.getBoundingClientRect().height < 36).length"
-        )
-        assert low == 0
-
-    check()
+    set_theme(page, scheme)
+    assert_usable_on_a_phone(page, "abx-test")
     page.get_by_role("button", name="Start the test").press("Enter")
     page.wait_for_function("document.querySelector('abx-test').channels")
-    check()
+    assert_usable_on_a_phone(page, "abx-test")
     answer_all(page, [1, 2] * 5, start=False)
     for table in page.locator("abx-test summary").all():
         table.click()
-    check()
+    assert_usable_on_a_phone(page, "abx-test")

@@ -6,6 +6,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from helpers import assert_usable_on_a_phone, set_theme
 
 from sepkit import losses, metrics
 from sepkit.study import oracles
@@ -193,19 +194,10 @@ def test_a_song_is_separated_by_the_best_masks_from_disk(explorer, falcon, chapt
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_and_a_phone_needs_no_sideways_scroll(scheme, explorer):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = explorer(width=375, color_scheme=scheme)
-    if scheme == "dark":
-        page.evaluate("document.documentElement.dataset.theme = 'dark'")
-        page.add_style_tag(content="html { background: #121212; color: #ddd }")
+    set_theme(page, scheme)
     page.locator("summary").first.click()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 375
-    found = axe.run(page).response["violations"]
-    assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
-    small = page.locator("loss-simplex :is(button, select)").evaluate_all(
-        "all => all.filter((e) => e.offsetHeight < 36).map((e) => e.textContent)"
-    )
-    assert small == []
+    assert_usable_on_a_phone(page, "loss-simplex")
 
 
 DRAG = """async ([left, top, right, bottom]) => {

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.signal
+from helpers import assert_usable_on_a_phone, set_theme
 
 from sepkit import bsseval
 from sepkit.metrics import report_scores
@@ -287,18 +288,9 @@ def test_the_picture_has_the_lengths_of_the_parts_and_turns(explorer):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_and_a_phone_needs_no_sideways_scroll(scheme, explorer):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = explorer(width=375, color_scheme=scheme)
-    if scheme == "dark":
-        page.evaluate("document.documentElement.dataset.theme = 'dark'")
-        page.add_style_tag(content="html { background: #121212; color: #ddd }")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 375
-    found = axe.run(page).response["violations"]
-    assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
-    small = page.locator(f"{NAME} :is(button, select)").evaluate_all(
-        "all => all.filter((e) => e.offsetHeight < 36).map((e) => e.textContent)"
-    )
-    assert small == []
+    set_theme(page, scheme)
+    assert_usable_on_a_phone(page, "measures-by-ear")
 
 
 WATCH = """() => {

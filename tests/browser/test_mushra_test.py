@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import scipy.signal
+from helpers import assert_usable_on_a_phone, set_theme
 from test_kit import arrays_of
 
 from sepkit import cli
@@ -309,29 +310,12 @@ def test_sliders_move_at_60_frames_a_second(mushra):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_and_a_phone_scrolls_not_sideways(mushra, scheme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = mushra(width=375, color_scheme=scheme)
-    page.evaluate("(scheme) => (document.documentElement.dataset.theme = scheme)", scheme)
-    if scheme == "dark":
-        page.add_style_tag(content="body { background: #121212; color: #ced6dd; }")
-
-    def check():
-        wrong = [
-            finding["id"]
-            for finding in axe.run(page).response["violations"]
-            if finding["impact"] in ("serious", "critical")
-        ]
-        assert wrong == []
-        assert page.evaluate("document.documentElement.scrollWidth") <= 375
-        low = page.locator("mushra-test button:visible").evaluate_all(
-            "(all) => all.filter((x) => x.getBoundingClientRect().height < 36).length"
-        )
-        assert low == 0
-
-    check()
+    set_theme(page, scheme)
+    assert_usable_on_a_phone(page, "mushra-test")
     page.get_by_role("button", name="Start").press("Enter")
     wait_for_trial(page, 1)
-    check()
+    assert_usable_on_a_phone(page, "mushra-test")
     page.get_by_role("button", name="Give up").press("Enter")
     rate_all(page, rating_of)
-    check()
+    assert_usable_on_a_phone(page, "mushra-test")

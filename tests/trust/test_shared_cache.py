@@ -66,7 +66,7 @@ def server(served):
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *_):
-            """Say nothing of a process that was killed while it fetched."""
+            """Ignore a process that was killed while it fetched."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

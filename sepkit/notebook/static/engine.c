@@ -115,7 +115,7 @@ static char *arrange(engine *e, char *base) {
 
 /* ---- Products of matrices ---- */
 
-/* Pack `from`, whose neighbours in a column are `row_step` floats apart and in a row `column_step`. */
+/* Pack `from`: one row further is `row_step` floats further, one column further `column_step`. */
 static void pack(matrix *m, const float *from, long row_step, long column_step) {
   for (int j = 0; j < panels(m->columns) * PANEL; j++)
     for (int i = 0; i < m->rows; i++)
@@ -449,7 +449,7 @@ float *engine_stem(engine *e, int source, int channel) {
   return e->stems + (source * e->channels + channel) * e->length + EDGE;
 }
 
-/* Where other numbers stand, for who looks at them or changes them between two steps: magnitudes (0),
+/* Where the numbers between two steps are stored, to be read or changed by the host: magnitudes (0),
    outputs of the timbre filters (1), of the horizontal convolution (2), bottleneck (3), what the
    decoders drew (4), masks (5). The last two have rows of whole panels. */
 float *engine_place(engine *e, int layer) {
