@@ -137,10 +137,11 @@ def mushra_test(
 ) -> HTML:
     """Show a rating test with a hidden reference and anchors, after ITU-R BS.1534 (MUSHRA).
 
-    Each trial has the true stem as the open and the hidden reference, two anchors, and the systems:
-    the reference without what lies above 3.5 kHz, as the recommendation has it, and the reference
-    with the rest of the song at the same loudness, since separation has leakage. Each sound carries
-    its scores by the report's metrics, means over channels, for what joins the ratings.
+    Each trial has the true stem as the open and the hidden reference, two anchors, and the systems.
+    The anchors are the reference without what lies above 3.5 kHz, the recommendation's low anchor
+    (its other one, at 7 kHz, is left out), and the reference with the rest of the song at the same
+    loudness, since separation has leakage. Each sound carries its scores by the report's metrics,
+    means over channels, for the command that joins the ratings.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ MOST_MISSED = 0.15
 """Share of trials in which a listener may do so."""
 
 ENOUGH = 20
-"""Number of listeners that BS.1534 finds enough, after screening."""
+"""Number of listeners that BS.1534 finds often enough, after screening."""
 
 N_DRAWS = 4000
 """Draws of the bootstrap."""
@@ -191,8 +191,8 @@ def _rating(trial: str, stimulus: Mapping[str, Any]) -> Rating:
 def join(sessions: Sequence[Session], *, seed: int = 0) -> Joined:
     """Join sessions, without listeners who do not recognize the hidden reference.
 
-    Left out is who rates the hidden reference below 90 in more than 15 % of trials. Several
-    sessions of one listener count as one, by their means.
+    Listeners who rate the hidden reference below 90 in more than 15 % of trials are excluded.
+    Several sessions of one listener count as one, by their means.
 
     Parameters
     ----------
@@ -340,11 +340,11 @@ def _caveats(n: int, joined: Joined) -> list[str]:
     elif n < ENOUGH:
         lines.append(
             f"{n} listeners: the intervals of the means say how much these differ from each other. "
-            f"From so few they come out too narrow for listeners at large; BS.1534 asks for "
-            f"about {ENOUGH}."
+            f"From so few they come out too narrow for listeners at large; BS.1534 finds about "
+            f"{ENOUGH} often enough."
         )
     else:
-        lines.append(f"{n} listeners: as many as BS.1534 asks for.")
+        lines.append(f"{n} listeners: as many as BS.1534 finds often enough.")
     lines.append(
         f"The means hold for {_count(len(joined.trials), 'trial')}, not for music at large. "
         f"The correlations rest on {joined.n_sounds} sounds that share songs, so their intervals "
