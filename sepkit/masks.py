@@ -9,8 +9,8 @@ import numpy as np
 from sepkit import network
 from sepkit.network import Prepared
 
-_ROWS = 100
-"""Frames decoded at a time: as many as fit the cache."""
+_ROWS = 200
+"""Frames decoded at a time: fewer make slow products, more do not fit the cache."""
 _FRAMES = 5
 """Frames of a context decoded at a time: for more, the matrix holds mostly zeros."""
 
@@ -55,16 +55,17 @@ def mean_masks(
     for k, stride in enumerate(strides):
         count[k : k + n_contexts, : stride.stop - stride.start] += frame_weights[stride, np.newaxis]
     timbres = [_deconvolve(prepared, patterns, stride) for stride in strides]
+    # The bias as the row of a timbre that is always 1: no pass over the product to add it.
+    matrix = np.concatenate(prepared["vertical_deconvolution"], axis=1)
     total = np.zeros((n_sources, n_blocks, hop, math.prod(magnitudes.shape[1:])), np.float32)
     step = max(1, _ROWS // hop)
     for first in range(0, n_contexts, step):
         for k, (stride, timbre) in enumerate(zip(strides, timbres, strict=True)):
-            part = timbre[:, first : first + step]  # (n_sources, contexts, frames, 50)
+            part = timbre[:, first : first + step]  # (n_sources, contexts, frames, 51)
             blocks = slice(k + first, k + first + part.shape[1])
             frames = slice(part.shape[2])
-            decoded = network.vertical_deconvolution(
-                prepared, part.reshape(n_sources, -1, part.shape[-1])
-            )
+            decoded = np.matmul(part.reshape(n_sources, -1, part.shape[-1]), matrix)
+            np.abs(decoded, out=decoded)
             share = frame_weights[stride, np.newaxis] / count[blocks, frames]
             shares = network.normalize_in_place(decoded, share.reshape(-1, 1))
             total[:, blocks, frames] += shares.reshape(*part.shape[:3], -1)
@@ -73,12 +74,13 @@ def mean_masks(
 
 
 def _deconvolve(prepared: Prepared, patterns: np.ndarray, stride: slice) -> np.ndarray:
-    """Compute the timbres of some frames: (n_sources, n_contexts, frames, 50)."""
-    shape = (*patterns.shape[:2], -1, prepared["vertical_convolution"][0].shape[1])
-    starts = range(stride.start, stride.stop, _FRAMES)
-    stops = (min(start + _FRAMES, stride.stop) for start in starts)
-    pieces = [
-        network.horizontal_deconvolution(prepared, patterns, start, stop).reshape(shape)
-        for start, stop in zip(starts, stops, strict=True)
-    ]
-    return np.concatenate(pieces, axis=2)
+    """Compute the timbres of some frames, and a 1: (n_sources, n_contexts, frames, 50 + 1)."""
+    n_timbres = prepared["vertical_convolution"][0].shape[1]
+    n_frames = stride.stop - stride.start
+    timbres = np.ones((*patterns.shape[:2], n_frames, n_timbres + 1), np.float32)
+    for start in range(stride.start, stride.stop, _FRAMES):
+        stop = min(start + _FRAMES, stride.stop)
+        part = network.horizontal_deconvolution(prepared, patterns, start, stop)
+        place = timbres[:, :, start - stride.start : stop - stride.start, :n_timbres]
+        place[:] = part.reshape(place.shape)
+    return timbres

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
 
 from sepkit.errors import ParameterError
 
@@ -28,7 +27,7 @@ EDGE_LENGTH = FRAME_LENGTH - HOP_LENGTH
 """Samples at either end of a segment that fewer than four frames cover (768)."""
 
 _BLOCK = 128
-"""Frames inverted at a time: as many as fit the cache."""
+"""Frames transformed at a time: as many as fit the cache."""
 
 
 @dataclass(frozen=True)
@@ -120,12 +119,20 @@ def transform_frames(samples: np.ndarray, *, transform: Transform = REPORT_TRANS
     # Each channel contiguous: the FFT is then twice as fast.
     channels = np.ascontiguousarray(np.swapaxes(samples, -1, -2))
     windows = np.lib.stride_tricks.sliding_window_view(channels, FRAME_LENGTH, axis=-1)
-    frames = windows[..., :: transform.hop_length, :]
-    spectra = scipy.fft.rfft(frames * transform.window_values(), axis=-1)
+    frames, window = windows[..., :: transform.hop_length, :], transform.window_values()
+    spectra = np.empty((*frames.shape[:-1], N_BINS), np.complex64)
+    for start in range(0, frames.shape[-2], _BLOCK):
+        block = frames[..., start : start + _BLOCK, :]
+        np.fft.rfft(block * window, out=spectra[..., start : start + _BLOCK, :])
     return np.moveaxis(spectra, -3, -1)
 
 
-def invert_frames(spectra: np.ndarray, *, transform: Transform = REPORT_TRANSFORM) -> np.ndarray:
+def invert_frames(
+    spectra: np.ndarray,
+    *,
+    masks: np.ndarray | None = None,
+    transform: Transform = REPORT_TRANSFORM,
+) -> np.ndarray:
     """Invert frames and overlap-add them, without trimming.
 
     Fewer frames cover the first and last 768 samples (1024 less the hop length): these come out
@@ -135,6 +142,9 @@ def invert_frames(spectra: np.ndarray, *, transform: Transform = REPORT_TRANSFOR
     ----------
     spectra : ndarray of shape (..., n_frames, 513, n_channels), complex64
         Spectra.
+    masks : ndarray of the same shape, float32, optional
+        What the spectra are multiplied by, a few frames at a time: their product is still in the
+        cache when it is inverted.
     transform : Transform
         The STFT; the report's by default.
 
@@ -144,12 +154,17 @@ def invert_frames(spectra: np.ndarray, *, transform: Transform = REPORT_TRANSFOR
         The signal.
     """
     spectra = np.moveaxis(spectra, -1, -3)
+    if masks is not None:
+        masks = np.moveaxis(masks, -1, -3)
     *batch, n_frames, _ = spectra.shape
     hop_length, window = transform.hop_length, transform.synthesis_window()
     n_parts = FRAME_LENGTH // hop_length
     signal = np.zeros((*batch, n_frames + n_parts - 1, hop_length), np.float32)
     for start in range(0, n_frames, _BLOCK):
-        frames = scipy.fft.irfft(spectra[..., start : start + _BLOCK, :], FRAME_LENGTH, axis=-1)
+        block = spectra[..., start : start + _BLOCK, :]
+        if masks is not None:
+            block = block * masks[..., start : start + _BLOCK, :]
+        frames = np.fft.irfft(block, FRAME_LENGTH)
         frames *= window
         parts = frames.reshape(*frames.shape[:-1], n_parts, hop_length)
         for part in range(n_parts):

@@ -252,7 +252,8 @@ def _stretches(
             begin = HOP_LENGTH * first_context - EDGE_LENGTH - held_from
             finish = HOP_LENGTH * (last_context + context + 3) - EDGE_LENGTH - held_from
             window = held[max(0, begin) : max(0, finish)]
-            window = np.pad(window, [(max(0, -begin), max(0, finish - len(held))), (0, 0)])
+            if begin < 0 or finish > len(held):
+                window = np.pad(window, [(max(0, -begin), max(0, finish - len(held))), (0, 0)])
             yield window, slice(first - first_context, behind - first_context), stop - start
             start = stop
             keep_from = max(held_from, start - reach)
@@ -263,14 +264,13 @@ def _separate_stretch(
     window: np.ndarray, frames: slice, length: int, prepared: Prepared, channels: int, hop: int
 ) -> np.ndarray:
     """Separate one of `_stretches`: (n_sources, length, n_channels)."""
-    spectrum = stft.transform_frames(window)
     n_sources, n_channels = len(prepared["vertical_deconvolution"][0]), window.shape[1]
     stems = np.empty((n_sources, length, n_channels), np.float32)
     for group in channel_groups(channels, n_channels):
-        part = spectrum[..., group]
-        estimated = group_masks(prepared, np.abs(part), channels, hop)
+        spectrum = stft.transform_frames(window[:, group])
+        estimated = group_masks(prepared, np.abs(spectrum), channels, hop)
         for mask, stem in zip(estimated[:-1], stems, strict=False):
-            estimate = stft.invert_frames(mask[frames] * part[frames])
+            estimate = stft.invert_frames(spectrum[frames], masks=mask[frames])
             stem[:, group] = estimate[EDGE_LENGTH : EDGE_LENGTH + length]
     # Masks sum to 1: the last stem is the rest, and needs no inverse of its own.
     start = HOP_LENGTH * frames.start + EDGE_LENGTH

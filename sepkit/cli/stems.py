@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from sepkit import audio, weights
 from sepkit.errors import AudioError
@@ -113,13 +112,16 @@ def _with_progress(file: AudioFile, part: tuple[float, float | None]) -> Iterato
         total = max(0.0, file.n_samples / file.rate - start)
         total = total if duration is None else min(total, duration)
     # Without a terminal there is no bar: standard error holds errors only.
-    quiet = sys.stderr is None or not sys.stderr.isatty()
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield from file.blocks(start, duration)
+        return
+    from tqdm import tqdm  # imported where it draws: it takes a tenth of the command's start
+
     form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s, {remaining} left"
     with tqdm(
         desc=file.path.name,
         total=total,
         bar_format=form if total else "{desc}: {n:.0f} s of sound in {elapsed}",
-        disable=quiet,
     ) as progress:
         for block in file.blocks(start, duration):
             yield block

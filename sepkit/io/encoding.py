@@ -161,8 +161,9 @@ class Writer:
         self._n_given = 0
 
     def _open(self, beside: Path, *form: int, **options: Any) -> soundfile.SoundFile:
-        # Closed in `abandon`, after libsndfile has let go of it.
-        self._sink = _Sink(open(beside, "wb"))  # noqa: SIM115
+        # Closed in `abandon`, after libsndfile has let go of it. Not truncated: the file is empty,
+        # and some file systems (ext4) write one that was truncated to the disk when it is closed.
+        self._sink = _Sink(open(beside, "r+b"))  # noqa: SIM115
         return _open(self._sink, self.path.suffix, *form, **options)
 
     def open(self) -> None:

@@ -7,15 +7,18 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sepkit import datasets, separation, streaming, weights
+from sepkit import datasets, streaming, study, weights
 from sepkit.errors import DatasetError, ParameterError, SepkitError
 from sepkit.files import check_writable, packaged, write_json, writing_to
 from sepkit.io.decoding import AudioFile
 from sepkit.stft import CONTEXT
-from sepkit.study import analyses, arms, cards, evaluation, experiments
 from sepkit.tracks import SOURCES, Track
+
+if TYPE_CHECKING:
+    # The study's modules import much: each on first use, for this one is imported to separate, too.
+    from sepkit.study.evaluation import Evaluation, SongScores
 
 _TITLES = {
     "report": "the report's metrics",
@@ -80,7 +83,7 @@ def _add_train(commands: Any) -> None:
         description="Train an experiment; write NAME.weights.h5 and its card NAME.json.",
     )
     command.add_argument(
-        "--experiment", required=True, metavar="NAME", help=", ".join(experiments.EXPERIMENTS)
+        "--experiment", required=True, metavar="NAME", help="a name of `sepkit models`"
     )
     command.add_argument(
         "--dataset", default="dsd100", metavar="NAME",
@@ -108,11 +111,11 @@ def _add_train(commands: Any) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    experiment = experiments.get_experiment(options.experiment)
+    experiment = study.experiments.get_experiment(options.experiment)
     if options.epochs is not None:
-        experiment = experiments.with_epochs(experiment, options.epochs)
+        experiment = study.experiments.with_epochs(experiment, options.epochs)
     tracks = load_tracks(options.dataset, split=options.split, root=options.root)
-    path = experiments.train(
+    path = study.experiments.train(
         experiment,
         tracks,
         seed=options.seed,
@@ -143,7 +146,7 @@ def _add_evaluate(commands: Any) -> None:
         help="the report's segments, the whole song, or one after the other (default)",
     )  # fmt: skip
     command.add_argument(
-        "--hop", type=int, default=separation.DEFAULT_HOP, choices=range(1, CONTEXT + 1),
+        "--hop", type=int, default=streaming.DEFAULT_HOP, choices=range(1, CONTEXT + 1),
         metavar="FRAMES", help="frames between contexts in mode song (default: 5)",
     )  # fmt: skip
     command.add_argument(
@@ -172,15 +175,15 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.jobs == 0:
         raise ParameterError("--jobs 0: give one process or more, or -1 for one per core")
     if options.card is not None:
-        cards.read_card(options.card)
+        study.cards.read_card(options.card)
         check_writable(options.card, "copy the card to another folder")
     # Cards hold scores of excerpts: whole songs of the same names have others.
     card = None
     if options.model in weights.list_models() and options.root is None:
         card = weights.read_card(options.model)
-    modes = evaluation.MODES if options.mode == "both" else (options.mode,)
-    measures = tuple(dict.fromkeys(options.measure or evaluation.MEASURES))
-    evaluations: list[evaluation.Evaluation] = []
+    modes = study.evaluation.MODES if options.mode == "both" else (options.mode,)
+    measures = tuple(dict.fromkeys(options.measure or study.evaluation.MEASURES))
+    evaluations: list[Evaluation] = []
     errors: list[str] = []
     result = {
         "model": name,
@@ -194,10 +197,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     kept = output.with_name(f"{output.stem}.partial.json") if output.exists() else output
     try:
         for mode in modes:
-            songs: list[evaluation.SongScores] = []
-            scored = evaluation.Evaluation(mode, options.hop, songs)
+            songs: list[SongScores] = []
+            scored = study.evaluation.Evaluation(mode, options.hop, songs)
             evaluations.append(scored)
-            for song in evaluation.evaluate_each(
+            for song in study.evaluation.evaluate_each(
                 values, tracks, mode=mode, hop=options.hop, measures=measures, n_jobs=options.jobs
             ):
                 if not isinstance(song, SepkitError):
@@ -223,13 +226,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.card is not None and errors:
         print(f"sepkit: {options.card}: not changed, for songs are missing", file=sys.stderr)
     elif options.card is not None:
-        cards.add_scores(options.card, evaluations)
+        study.cards.add_scores(options.card, evaluations)
         print(options.card)
     return 1 if errors else 0
 
 
 def _print_scores(
-    scored: evaluation.Evaluation,
+    scored: Evaluation,
     name: str,
     dataset: str,
     n_songs: int,
@@ -240,9 +243,9 @@ def _print_scores(
     for measure in scored.measures:
         print(f"\n{name} on {dataset}, {len(scored.songs)}{of_all} songs, {how}: "
               f"{_TITLES[measure]} [dB]")  # fmt: skip
-        print(evaluation.format_table(scored, measure))
+        print(study.evaluation.format_table(scored, measure))
     if card is not None:
-        n_common, difference = cards.compare_with_card(scored, card)
+        n_common, difference = study.cards.compare_with_card(scored, card)
         if n_common:
             print(f"\n{n_common} of these songs are in the card, at most "
                   f"{difference:.4f} dB apart")  # fmt: skip
@@ -280,10 +283,10 @@ def _add_ablate(commands: Any) -> None:
 
 def _ablate(options: argparse.Namespace) -> None:
     if options.list:
-        for name, arm in arms.ARMS.items():
+        for name, arm in study.arms.ARMS.items():
             seeds = f", {arm.seeds} seeds" if arm.seeds > 1 else ""
             print(f"{name}: {arm.experiment.description} ({arm.group}{seeds})")
-        for name, (description, _) in analyses.ANALYSES.items():
+        for name, (description, _) in study.analyses.ANALYSES.items():
             print(f"{name}: {description} (nothing is trained)")
         return
     if options.table:
@@ -291,35 +294,33 @@ def _ablate(options: argparse.Namespace) -> None:
         return
     output = options.output or Path("book/results")
     whole = not options.arms and options.seed is None
-    repeated = experiments.EXPERIMENTS if whole else ()
-    names = options.arms or [*analyses.ANALYSES, *arms.ARMS, *repeated]
-    chosen = [arms.get_arm(name) for name in names if name not in analyses.ANALYSES]
+    repeated = study.experiments.EXPERIMENTS if whole else ()
+    names = options.arms or [*study.analyses.ANALYSES, *study.arms.ARMS, *repeated]
+    chosen = [study.arms.get_arm(name) for name in names if name not in study.analyses.ANALYSES]
     trainings = [
         (arm, seed)
         for arm in chosen
-        for seed in (arms.seeds(arm) if whole else [options.seed or 0])
+        for seed in (study.arms.seeds(arm) if whole else [options.seed or 0])
     ]
-    for name, (_, analyse) in analyses.ANALYSES.items():
+    for name, (_, analyse) in study.analyses.ANALYSES.items():
         if name in names:
             print(analyse(output=output))
-    for path in arms.run(trainings, output=output, n_jobs=options.jobs):
+    for path in study.arms.run(trainings, output=output, n_jobs=options.jobs):
         print(path)
     if output.resolve() != packaged("book/results").resolve():
         print(f"to compare: sepkit ablate --table --output {output}")
 
 
 def _print_tables(folder: Path | None) -> None:
-    from sepkit.study import results, tables
-
-    if folder is not None and not results.read_results(folder):
+    if folder is not None and not study.results.read_results(folder):
         raise SepkitError(f"{folder}: holds no results; sepkit ablate --output {folder} makes them")
     print(
         'Gains have 95 % intervals over songs and seeds. "effect" is significant after Holm\'s '
         'correction for all gains of a table,\n"likely" after Benjamini and Hochberg\'s; "none" '
         "lies within 0.3 dB of 0; the rest is open.\n"
     )
-    for mode in evaluation.MODES:
-        print(f"mode {mode}\n\n{tables.arms_table(folder, mode=mode)}\n")
+    for mode in study.evaluation.MODES:
+        print(f"mode {mode}\n\n{study.tables.arms_table(folder, mode=mode)}\n")
 
 
 def _add_study(commands: Any) -> None:
@@ -339,9 +340,7 @@ def _add_study(commands: Any) -> None:
 
 
 def _listen(options: argparse.Namespace) -> None:
-    from sepkit.study import listening
-
     if options.seed < 0:
         raise ParameterError(f"--seed {options.seed}: give 0 or more")
-    sessions = [listening.read_session(path) for path in options.files]
-    print(listening.describe(listening.join(sessions, seed=options.seed)))
+    sessions = [study.listening.read_session(path) for path in options.files]
+    print(study.listening.describe(study.listening.join(sessions, seed=options.seed)))
