@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from sepkit import stft
 from sepkit.batches import Batches
 from sepkit.errors import ModelError, ParameterError
 from sepkit.files import atomic_write, check_writable, remove_parts, writing_to
@@ -35,7 +36,7 @@ def separate_batch(
     Parameters
     ----------
     model : keras.Model
-        From magnitudes to masks.
+        From magnitudes to masks whose sum is 1.
     mixtures : tensor of shape (batch, 7168, channels), float32
         Segments of the mixture.
     transform : sepkit.stft.Transform
@@ -48,7 +49,13 @@ def separate_batch(
     """
     spectrum = stft_segments(tf.transpose(mixtures, (0, 2, 1)), transform)
     masks = model(tf.transpose(tf.abs(spectrum), (0, 2, 3, 1)), training=True)
-    return resynthesize(masks, spectrum, transform)
+    estimates = resynthesize(masks[:, :-1], spectrum, transform)
+    # Masks sum to 1: the last estimate is the rest of the mixture, faded as the others are.
+    ones = np.ones((mixtures.shape[1], 1), np.float32)
+    spectra_of_ones = stft.transform_frames(ones, transform=transform)
+    faded = mixtures * stft.invert_frames(spectra_of_ones, transform=transform)
+    rest = faded - tf.reduce_sum(estimates, axis=1)
+    return tf.concat([estimates, rest[:, tf.newaxis]], axis=1)
 
 
 def stft_segments(sounds: tf.Tensor, transform: Transform) -> tf.Tensor:
