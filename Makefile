@@ -123,11 +123,11 @@ bench: weights .venv/installed ffmpeg
 rehearsal: .venv/installed
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m benchmarks.rehearsal
 
-# Once, before `make bench`, for its rows on Open-Unmix and Demucs: 3 GB in .venv-peers.
+# Once, before `make bench`, for its rows on other separators: 4 GB in .venv-peers.
 bench-peers: .venv/installed
 	$(PYTHON) -m venv --clear .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
-		torch==2.13.0 openunmix==1.3.0 demucs==4.1.0
+		torch==2.14.1 openunmix==1.3.0 demucs==4.1.0 audio-separator==0.47.1 onnxruntime==1.32.0
 
 # The line on TensorFlow keeps the resolver from an older release of it with a newer h5py.
 constraints: .venv/installed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -24,7 +26,7 @@ import soundfile
 import threadpoolctl
 from joblib.externals.loky import get_reusable_executor
 
-from benchmarks import in_the_page, measure
+from benchmarks import in_the_page, measure, native
 from benchmarks.elsewhere import Ways, told
 from benchmarks.measure import ROOT, Row, against, alternate, median, within
 from sepkit import (
@@ -71,20 +73,21 @@ def noise_tracks(count: int, seconds: float) -> list[Track]:
 
 
 def products_of(function) -> list[tuple[tuple, tuple]]:
-    """Record the shapes of the network's matrix products in a run of a function."""
+    """Record the shapes of the matrix products in a run of a function."""
     shapes: list[tuple[tuple, tuple]] = []
-    affine = network._affine
+    matmul = np.matmul
 
-    def recorded(pair, values):
-        shapes.append((values.shape, pair[0].shape))
-        return affine(pair, values)
+    def recorded(left, right, **options):
+        shapes.append((left.shape, right.shape))
+        return matmul(left, right, **options)
 
-    network._affine = recorded
-    try:
+    with mock.patch.object(np, "matmul", recorded):
         function()
-    finally:
-        network._affine = affine
     return shapes
+
+
+PRODUCTS = "its matrix products alone"
+PRODUCTS_AND_TRANSFORMS = "its matrix products and Fourier transforms alone"
 
 
 def burst(function):
@@ -136,32 +139,31 @@ def network_rows(machine: dict, seconds: float, ways: Ways) -> list[Row]:
         return [np.asarray(mask) for mask in convolutional(tf.constant(part))]
 
     wanted = np.stack(theirs(spectrum[:BATCH]))
-    burst_ways, tried = ways.near_fastest("batches", count=BURST)
-    song_ways, tried_song = ways.near_fastest("batches", count=len(magnitudes) // BATCH)
+    trial = {"count": 1}
+    burst_ways, tried = ways.near_fastest("batches", trial, count=BURST)
+    song_ways, _ = ways.near_fastest("batches", trial, count=len(magnitudes) // BATCH)
     with ThreadPoolExecutor(n_threads) as pool, threadpoolctl.threadpool_limits(1, "blas"):
         ours = np.concatenate(dense(), axis=1).reshape(wanted.shape)
-        shapes = [products_of(dense), products_of(dense_song)]
+        bare = [measure.bare_products(products_of(dense), BURST)]
+        bare.append(measure.bare_products(products_of(dense_song), 1))
         # Batches follow each other, so that neither finds the other's memory in the cache.
-        one = alternate({"dense": burst(dense), **burst_ways}, repeats=11)
+        one = alternate({"dense": burst(dense), "bare": bare[0], **burst_ways}, repeats=11)
         one = {name: [t / BURST for t in times] for name, times in one.items()}
-        tried = {way: t / BURST for way, t in tried.items()}
-        whole = alternate({"dense": dense_song, **song_ways}, repeats=5)
+        whole = alternate({"dense": dense_song, "bare": bare[1], **song_ways}, repeats=5)
     error = np.abs((ours - wanted) * magnitudes[:BATCH]).max() / magnitudes[:BATCH].max()
     assert error < 1e-5, error
 
     rows = []
-    for name, times, near, each, products in (
-        (f"forward pass, batch {BATCH}", one, burst_ways, tried, shapes[0]),
-        ("forward pass, whole song", whole, song_ways, tried_song, shapes[1]),
+    for name, times, near in (
+        (f"forward pass, batch {BATCH}", one, burst_ways),
+        ("forward pass, whole song", whole, song_ways),
     ):
-        done = measure.operations(products) / median(times["dense"]) / 1e9
         rows.append(
             against("network", name, times["dense"], fastest(times, near), "the report's Conv2D",
-                    None, limit="peak rate of matrix products",
-                    fraction=done / machine["peak_gflops"],
-                    note=f"Conv2D by {told(each)}; largest difference of the outputs: {error:.1e} "
-                         "of their peak")
+                    None, note=f"a batch of Conv2D by {told(tried)}; largest difference of the "
+                               f"outputs: {error:.1e} of their peak")
         )  # fmt: skip
+        rows.append(against("network", name, times["dense"], times["bare"], PRODUCTS, 0.7))
     return rows
 
 
@@ -186,13 +188,32 @@ def training_rows(ways: Ways) -> list[Row]:
         for row in training.fit(build_model(), remixed, optimizer=adadelta())
     ][1:]
 
-    near, tried = ways.near_fastest("training")
+    near, tried = ways.near_fastest("training", {})
+    # The network's products and their gradients; and the transforms: of the mixture, of all masked
+    # spectra but the last, and of the gradients of those.
+    prepared = network.prepare(streaming.resolve_weights("experiment1"))
+    batch = np.zeros((BATCH, CONTEXT, stft.N_BINS, 1), np.float32)
+
+    def forward():
+        shared = network.encode(prepared, network.vertical_convolution(prepared, batch))
+        network.decode(prepared, shared)
+
+    shapes = measure.with_gradients(products_of(forward))
+    n_frames = BATCH * CONTEXT
     # Five steps a call.
-    theirs = {way: [t / 5 for t in times] for way, times in alternate(near, repeats=5).items()}
+    bare = {
+        "products": measure.bare_products(shapes, 5),
+        "transforms": measure.bare_transforms(4 * n_frames, 3 * n_frames, stft.FRAME_LENGTH, 5),
+    }
+    times = alternate({**bare, **near}, repeats=5)
+    times = {name: [t / 5 for t in spent] for name, spent in times.items()}
     tried = {way: t / 5 for way, t in tried.items()}
+    both = [sum(pair) for pair in zip(times["products"], times["transforms"], strict=True)]
+    step = f"training step, batch {BATCH}"
     rows = [
-        against("training", f"training step, batch {BATCH}", ours, fastest(theirs, near),
-                "Keras fit on the report's graph", None, note=f"fit by {told(tried)}")
+        against("training", step, ours, fastest(times, near), "Keras fit on the report's graph",
+                None, note=f"a step of fit by {told(tried)}"),
+        against("training", step, ours, both, PRODUCTS_AND_TRANSFORMS, 1 / 1.5),
     ]  # fmt: skip
 
     for name, batches in (("the report's", blocks), ("remixed", remixed)):
@@ -211,26 +232,35 @@ def training_rows(ways: Ways) -> list[Row]:
 
 def song_rows(machine: dict, seconds: float, folder: Path, ways: Ways) -> list[Row]:
     """Separate a stereo song, file to four stems."""
-    from benchmarks.baselines import Spleeter
-
-    path = folder / "song.wav"
+    path, short = folder / "song.wav", folder / "short.wav"
     # What the report reads: 16 bit.
     soundfile.write(path, noise(seconds), RATE, subtype="PCM_16")
+    soundfile.write(short, noise(6), RATE, subtype="PCM_16")
 
-    def command_line(model: str, hop: int):
-        with contextlib.redirect_stdout(io.StringIO()):
+    def command_line(model: str, hop: int, *more: str):
+        """Separate into a new folder, as most songs are."""
+        with (
+            tempfile.TemporaryDirectory(dir=folder) as stems,
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            started = time.perf_counter()
             code = cli.main(
-                ["separate", str(path), "-o", str(folder), "-n", model, "--hop", str(hop)]
+                ["separate", str(path), "-o", stems, "-n", model, "--hop", str(hop), *more]
             )
+            took = time.perf_counter() - started
         assert code == 0
+        return took
 
-    near, tried = ways.near_fastest("procedure", song=str(path), folder=str(folder))
+    near, tried = ways.near_fastest(
+        "procedure", {"song": str(short), "folder": str(folder)}, song=str(path), folder=str(folder)
+    )
     times = alternate(
         {
             "25": lambda: command_line("experiment2", 25),
             "5": lambda: command_line("experiment2", 5),
             "mono, 25": lambda: command_line("experiment3", 25),
             "mono, 5": lambda: command_line("experiment3", 5),
+            "16 bits": lambda: command_line("experiment3", 5, "--bit-depth", "16"),
             **near,
         },
         repeats=5,
@@ -239,12 +269,14 @@ def song_rows(machine: dict, seconds: float, folder: Path, ways: Ways) -> list[R
     length = f"{seconds / 60:g} min of stereo"
     rows = [
         against("song", f"{length}, {how}", times[key], report,
-                "the report's procedure, two channels", None, note=f"procedure by {told(tried)}")
+                "the report's procedure, two channels", None,
+                note=f"6 s by the procedure: {told(tried)}")
         for key, how in (
             ("25", "stereo network, hop 25"),
             ("5", "stereo network, hop 5"),
             ("mono, 25", "mono network on each channel, hop 25"),
             ("mono, 5", "mono network on each channel, hop 5"),
+            ("16 bits", "mono network on each channel, hop 5, stems of 16 bits"),
         )
     ]  # fmt: skip
 
@@ -274,41 +306,51 @@ def song_rows(machine: dict, seconds: float, folder: Path, ways: Ways) -> list[R
         bare = alone["products"]
         both = [sum(pair) for pair in zip(bare, alone["transforms"], strict=True)]
         ours = times[f"mono, {hop}"]
+        name = f"{length}, hop {hop}, file to stems"
         done = count * measure.operations(shapes) / median(ours) / 1e9
+        rows += [
+            against("song", name, ours, bare, PRODUCTS, None, limit="peak rate of matrix products",
+                    fraction=done / machine["peak_gflops"]),
+            against("song", name, ours, both, PRODUCTS_AND_TRANSFORMS, 0.7,
+                    note=f"alone, these are {median(report) / median(both):.1f} times as fast as "
+                         "the report's procedure"),
+        ]  # fmt: skip
+        paths = alternate(native.separators(noise(seconds), hop, folder), repeats=5)
         rows.append(
-            Row("song", f"{length}, hop {hop}, file to stems", median(ours), "s",
-                ratio=median(bare) / median(ours), goal=None, theirs=median(bare),
-                against="its matrix products alone", spread=measure.spread(ours),
-                limit="peak rate of matrix products", fraction=done / machine["peak_gflops"])
+            against("native", f"{length}, hop {hop}, samples to stems", paths["engine"],
+                    paths["numpy"], "sepkit itself", None,
+                    note="the page's engine, in C, compiled for this machine: equal within 1e-6 "
+                         "of the peak, and not a part of sepkit")
         )  # fmt: skip
-        rows.append(
-            Row("song", f"{length}, hop {hop}, file to stems", median(ours), "s",
-                ratio=median(both) / median(ours), goal=0.7, theirs=median(both),
-                against="its matrix products and Fourier transforms alone",
-                spread=measure.spread(ours),
-                note="alone, these are "
-                     f"{median(report) / median(both):.1f} times as fast as the report's "
-                     "procedure")
-        )  # fmt: skip
+    return rows + peer_rows(f"{length}, hop 5", times["mono, 5"], seconds, ways)
 
-    # Peers take time in proportion to the length of the song, so a part of it is enough.
+
+def peer_rows(name: str, ours: list[float], seconds: float, ways: Ways) -> list[Row]:
+    """Time other separators on a part of the song: they take time in proportion to its length."""
     part = 24.0
-    unets = alternate({"spleeter": partial(Spleeter(), noise(part))}, repeats=1)["spleeter"]
-    rows.append(
-        against("peers", f"{length}, hop 5", times["mono, 5"],
-                [t * seconds / part for t in unets], "Spleeter's four U-Nets, in Keras", 1,
-                note="architecture reimplemented, random weights, without reading and writing "
-                     f"files; scaled up from {part:g} s")
-    )  # fmt: skip
-    names = {"open_unmix": "Open-Unmix (umxl)", "demucs": "Hybrid Transformer Demucs"}
-    for name, label in names.items() if PEERS.exists() else ():
+    near, tried = ways.near_fastest("spleeter", {"seconds": part}, seconds=part)
+    unets = fastest(alternate(near, repeats=1), near)
+    told_more = f"without reading and writing files; scaled up from {part:g} s"
+    rows = [
+        against("peers", name, ours, [t * seconds / part for t in unets],
+                "Spleeter's four U-Nets, in Keras", None, published="spleeter",
+                note=f"architecture reimplemented, random weights, {part:g} s by {told(tried)}; "
+                     f"{told_more}")
+    ]  # fmt: skip
+    others = (
+        ("open_unmix", "Open-Unmix (umx)", "open_unmix", 24.0, 1),
+        ("demucs", "Hybrid Transformer Demucs, fine-tuned", "ht_demucs", 24.0, 4),
+        ("bs_roformer", "BS-RoFormer, the default of audio-separator", "bs_roformer", 8.0, 1),
+    )
+    for module, label, key, part, times in others if PEERS.exists() else ():
         found = json.loads(
-            measure.python("benchmarks/peers.py", name, f"{part}", interpreter=str(PEERS))
+            measure.python("benchmarks/peers.py", module, f"{part}", interpreter=str(PEERS))
         )
+        several = f"{times} networks of " if times > 1 else ""
         rows.append(
-            against("peers", f"{length}, hop 5", times["mono, 5"],
-                    [found["seconds"] * seconds / part], label, 1,
-                    note=f"random weights, {found['parameters']:,} parameters, torch "
+            against("peers", name, ours, [times * found["seconds"] * seconds / part], label, None,
+                    published=key,
+                    note=f"random weights, {several}{found['parameters']:,} parameters, torch "
                          f"{found['torch']}, without reading and writing files; scaled up from "
                          f"{part:g} s; start-up, not included, {found['startup']:.1f} s")
         )  # fmt: skip
@@ -327,26 +369,40 @@ def start_rows(folder: Path) -> list[Row]:
     """Time whole processes."""
     path = folder / "short.wav"
     audio.write(path, noise(30), RATE)
-    separate = ["-c", COMMAND_LINE, "separate", str(path), "-o", str(folder)]
+    runs = itertools.count()
+
+    def separate():
+        place = str(folder / f"start-{next(runs)}")
+        measure.python("-c", COMMAND_LINE, "separate", str(path), "-o", place)
+
     times = alternate(
         {
-            "separate": lambda: measure.python(*separate),
+            "separate": separate,
             "import": lambda: measure.python("-c", "import sepkit"),
-            "modules": lambda: measure.python("-c", "import sepkit.separation, sepkit.audio"),
+            "modules": lambda: measure.python("-c", "import sepkit.cli"),
+            "numpy": lambda: measure.python("-c", "import numpy"),
             "python": lambda: measure.python("-c", "pass"),
         },
-        repeats=3,
+        repeats=9,
     )
     return [
         within("start", "sepkit separate, 30 s of stereo, until the last stem is written",
-               median(times["separate"]), 2.0, "s", spread=measure.spread(times["separate"]),
+               median(times["separate"]), 0.5, "s", spread=measure.spread(times["separate"]),
                note="TensorFlow is not imported"),
+        within("start", "import of all modules that the command needs", median(times["modules"]),
+               0.25, "s", spread=measure.spread(times["modules"]),
+               note=f"NumPy alone: {median(times['numpy']):.3f} s"),
         within("start", "import sepkit", median(times["import"]), 0.3, "s",
                spread=measure.spread(times["import"]),
                note=f"including {median(times['python']):.3f} s in which Python itself starts"),
-        within("start", "import of all modules that separation needs", median(times["modules"]),
-               0.5, "s", spread=measure.spread(times["modules"])),
     ]  # fmt: skip
+
+
+def imported() -> dict[str, float]:
+    """Time what `sepkit separate` imports [s]: by top-level package, median of several runs."""
+    runs = [measure.import_times("sepkit.cli") for _ in range(9)]
+    seconds = {name: median([run.get(name, 0.0) for run in runs]) for name in runs[0]}
+    return {name: round(s, 4) for name, s in seconds.items() if s >= 0.001}
 
 
 GROWTH = """
@@ -480,7 +536,7 @@ def reached(row: dict) -> float | None:
     """
     if row["fraction"] is not None:
         return row["fraction"]
-    return row["ratio"] if row["against"].startswith("its matrix products") else None
+    return row["ratio"] if row["against"] in (PRODUCTS, PRODUCTS_AND_TRANSFORMS) else None
 
 
 def regressions(rows: list[dict], before: list[dict]) -> list[str]:
@@ -528,7 +584,7 @@ def main() -> int:
     for point in points:
         print(f"{point['seconds']:5d} s of stereo: {point['time']:.3g} s, {point['mib']:.0f} MiB")
     if not PEERS.exists():
-        print("Open-Unmix and Demucs: not measured; `make bench-peers` installs them")
+        print("Open-Unmix, Demucs, BS-RoFormer: not measured; `make bench-peers` installs them")
     print(f"measured in {time.perf_counter() - started:.0f} s")
     fallen = regressions(rows, committed()["rows"])
     if not options.only:
@@ -538,6 +594,7 @@ def main() -> int:
             "machine": machine,
             "versions": measure.versions(),
             "rows": rows,
+            "imports": imported(),
             "growth": points,
             "page": in_the_page.measure_engines(),
         }

@@ -74,17 +74,17 @@ class Ways:
         return float(json.loads(answer))
 
     def near_fastest(
-        self, task: str, **options: Any
+        self, task: str, trial: dict[str, Any], **options: Any
     ) -> tuple[dict[str, Callable], dict[str, float]]:
-        """Try each way, after one run that does not count.
+        """Try each way on a short trial, after one run of it that does not count.
 
-        Returns functions that run the task, by way, of the fastest one and those near it; and the
-        time [s] of every way.
+        Returns functions that run the task with `options`, by way, of the fastest one and those
+        near it; and the time [s] of the trial by every way.
         """
         tried = {}
         for way in WAYS:
-            self.call(way, task, **options)
-            tried[way] = self.call(way, task, **options)
+            self.call(way, task, **trial)
+            tried[way] = self.call(way, task, **trial)
         limit = FAR * min(tried.values())
         near = {
             way: lambda way=way: self.call(way, task, **options)
@@ -104,7 +104,13 @@ def tasks() -> dict[str, Callable]:
     import numpy as np
     import tensorflow as tf
 
-    from benchmarks.baselines import BATCH, ReportProcedure, convolutional_masks, report_training
+    from benchmarks.baselines import (
+        BATCH,
+        ReportProcedure,
+        Spleeter,
+        convolutional_masks,
+        report_training,
+    )
     from sepkit import streaming
     from sepkit.stft import SEGMENT_LENGTH
 
@@ -138,6 +144,18 @@ def tasks() -> dict[str, Callable]:
         targets = rng.standard_normal((5 * BATCH, SEGMENT_LENGTH, 1, 4)).astype(np.float32)
         return lambda: model.fit(mixtures, targets, batch_size=BATCH, verbose=0)
 
+    @cache
+    def spleeter() -> Spleeter:
+        made = Spleeter()
+        if xla:
+            made.model.compile(jit_compile=True)
+        return made
+
+    def unets(seconds: float) -> Callable:
+        rng = np.random.default_rng(0)
+        sound = 0.1 * rng.standard_normal((round(44100 * seconds), 2), np.float32)
+        return lambda: spleeter()(sound)
+
     def batches(count: int) -> Callable:
         def run() -> None:
             for _ in range(count):
@@ -148,7 +166,8 @@ def tasks() -> dict[str, Callable]:
     return {
         "batches": batches,
         "procedure": lambda song, folder: lambda: procedure()(Path(song), Path(folder)),
-        "training": lambda: training(),
+        "training": training,
+        "spleeter": unets,
     }
 
 

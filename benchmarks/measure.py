@@ -14,7 +14,6 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import scipy.fft
 import threadpoolctl
 
 ROOT = Path(__file__).parents[1]
@@ -23,14 +22,18 @@ BLOCK = 128
 
 
 def alternate(functions: dict[str, Callable], *, repeats: int = 5) -> dict[str, list[float]]:
-    """Time functions in turns, after one run each that does not count [s]."""
+    """Time functions in turns, after one run each that does not count [s].
+
+    One that returns a float has timed itself.
+    """
     times: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(repeats + 1):
         for name, function in functions.items():
             started = time.perf_counter()
-            function()
+            result = function()
+            took = time.perf_counter() - started
             if turn:
-                times[name].append(time.perf_counter() - started)
+                times[name].append(result if isinstance(result, float) else took)
     return times
 
 
@@ -50,7 +53,8 @@ class Row:
     """One line of the table.
 
     `ratio` is how many times better than `theirs`, or than the goal where nothing is compared;
-    `goal` is what the ratio should reach; `fraction` is how much of the limit is reached.
+    `goal` is what the ratio should reach; `fraction` is how much of the limit is reached;
+    `published` names an entry of `sepkit.study.cards.published_scores`.
     """
 
     group: str
@@ -65,6 +69,7 @@ class Row:
     limit: str = ""
     fraction: float | None = None
     note: str = ""
+    published: str = ""
 
     @property
     def met(self) -> bool | None:
@@ -126,59 +131,71 @@ def copy_bandwidth() -> float:
         return n * (2 << 26) / min(alternate({"copy": copy}, repeats=5)["copy"]) / 1e9
 
 
-def in_threads(job: Callable[[], Callable], repeats: int) -> Callable:
-    """Return a function that runs a job `repeats` times, in threads with data of their own."""
-    n = blas_threads()
-    jobs = [(job(), len(range(i, repeats, n))) for i in range(n)]
+def in_threads(jobs: list[Callable]) -> Callable:
+    """Return a function that runs jobs at the same time, with one thread of BLAS each."""
 
-    def run(once: Callable, count: int) -> None:
-        for _ in range(count):
-            once()
+    def run():
+        with ThreadPoolExecutor(len(jobs)) as pool, threadpoolctl.threadpool_limits(1, "blas"):
+            list(pool.map(lambda job: job(), jobs))
 
-    def all_jobs():
-        with ThreadPoolExecutor(n) as pool, threadpoolctl.threadpool_limits(1, "blas"):
-            list(pool.map(lambda pair: run(*pair), jobs))
+    return run
 
-    return all_jobs
+
+def with_gradients(shapes: list[tuple[tuple, tuple]]) -> list[tuple[tuple, tuple]]:
+    """Add the products that the gradients take: for both factors, but not for the input."""
+    needed = []
+    for i, (left, right) in enumerate(shapes):
+        *stack, m, k = left
+        n = right[-1]
+        needed += [(left, right), ((*stack, k, m), (*stack, m, n))]
+        if i:
+            needed.append(((*stack, m, n), (*stack, n, k)))
+    return needed
 
 
 def bare_products(shapes: list[tuple[tuple, tuple]], repeats: int) -> Callable:
-    """Return a function that multiplies matrices of these shapes `repeats` times, in threads."""
+    """Return a function that multiplies matrices of these shapes `repeats` times, in threads.
 
-    def job() -> Callable:
+    Products of one shape share their memory, so that it stays in the cache where it can.
+    """
+    n_threads = blas_threads()
+
+    def job(first: int) -> Callable:
         rng = np.random.default_rng(0)
-        triples = []
-        for left, right in shapes:
+        arrays = {}
+        for left, right in set(shapes):
             a, b = rng.random(left, np.float32), rng.random(right, np.float32)
-            triples.append((a, b, a @ b))
+            arrays[left, right] = (a, b, a @ b)
+        mine = [arrays[pair] for pair in (shapes * repeats)[first::n_threads]]
 
         def products():
-            for a, b, out in triples:
+            for a, b, out in mine:
                 np.matmul(a, b, out=out)
 
         return products
 
-    return in_threads(job, repeats)
+    return in_threads([job(i) for i in range(n_threads)])
 
 
 def bare_transforms(n_forward: int, n_inverse: int, size: int, repeats: int) -> Callable:
     """Return a function that computes real Fourier transforms and their inverses, in threads."""
+    n_threads = blas_threads()
 
-    def job() -> Callable:
+    def job(count: int) -> Callable:
         frames = np.random.default_rng(0).random((BLOCK, size), np.float32)
-        spectra = scipy.fft.rfft(frames)
+        spectra = np.fft.rfft(frames)
 
         def transforms():
-            for count, transform, values in (
-                (n_forward, scipy.fft.rfft, frames),
-                (n_inverse, scipy.fft.irfft, spectra),
+            for n, transform, values in (
+                (n_forward, np.fft.rfft, frames),
+                (n_inverse, np.fft.irfft, spectra),
             ):
-                for start in range(0, count, BLOCK):
-                    transform(values[: count - start])
+                for start in range(0, count * n, BLOCK):
+                    transform(values[: count * n - start])
 
         return transforms
 
-    return in_threads(job, repeats)
+    return in_threads([job(len(range(i, repeats, n_threads))) for i in range(n_threads)])
 
 
 def operations(shapes: list[tuple[tuple, tuple]]) -> float:
@@ -197,6 +214,22 @@ def python(*arguments: str, interpreter: str = sys.executable, check: bool = Tru
     return done.stdout
 
 
+def import_times(module: str) -> dict[str, float]:
+    """Return what importing a module takes, by top-level package [s]: Python's as "python"."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", f"import {module}"],
+        capture_output=True, text=True, cwd=ROOT, check=True,
+    )  # fmt: skip
+    spent: dict[str, float] = {}
+    for line in done.stderr.splitlines():
+        own, _, name = line.removeprefix("import time:").split("|")
+        if own.strip().isdigit():  # not the heading
+            package = name.strip().split(".")[0]
+            package = "python" if package in sys.stdlib_module_names else package
+            spent[package] = spent.get(package, 0.0) + int(own) / 1e6
+    return dict(sorted(spent.items(), key=lambda pair: -pair[1]))
+
+
 def machine() -> dict:
     """Describe the machine, as far as speed depends on it."""
     names = {"cpu": platform.processor() or platform.machine()}
@@ -207,6 +240,7 @@ def machine() -> dict:
         )
         names["cpu"] = lines.get("model name", "\t: ?").strip(" \t:")
     blas = [lib for lib in threadpoolctl.threadpool_info() if lib["user_api"] == "blas"]
+    blas.sort(key=lambda lib: "numpy" not in lib["filepath"])  # SciPy brings its own
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return names | {
         "system": f"{platform.system()} {platform.machine()}",

@@ -1,9 +1,11 @@
-"""Time Open-Unmix and Demucs in an environment of their own; prints JSON. See `make bench-peers`.
+"""Time other separators in an environment of their own; prints JSON. See `make bench-peers`.
 
-Random weights: they take the same time as trained ones, and separate nothing.
+Random weights: they take the same time as trained ones, and separate nothing. All cores, nothing
+averaged over shifts, and no overlap but Demucs' own.
 """
 
 import json
+import os
 import sys
 import time
 import types
@@ -21,12 +23,12 @@ import torch  # noqa: E402
 
 
 def open_unmix():
-    """Build the architecture of umxl: hidden size 1024, 16 kHz, one step of the Wiener filter."""
+    """Build the published umx: hidden size 512, 16 kHz, one step of the Wiener filter."""
     from openunmix.model import OpenUnmix, Separator
 
     max_bin = int(16000 / 44100 * 4096) + 1
     targets = {
-        name: OpenUnmix(nb_bins=2049, nb_channels=2, hidden_size=1024, max_bin=max_bin)
+        name: OpenUnmix(nb_bins=2049, nb_channels=2, hidden_size=512, max_bin=max_bin)
         for name in SOURCES
     }
     return Separator(targets, niter=1, n_fft=4096, n_hop=1024, nb_channels=2).eval()
@@ -46,17 +48,40 @@ def demucs():
     return separate
 
 
+def bs_roformer():
+    """Build the architecture of audio-separator's default, model_bs_roformer_ep_317: vocals only.
+
+    Its 8-second segments are put end to end. audio-separator overlaps them, which multiplies the
+    time; by how much, is in a file that comes with the weights.
+    """
+    from audio_separator.separator.uvr_lib_v5.roformer.bs_roformer import BSRoformer
+
+    model = BSRoformer(
+        dim=512, depth=12, stereo=True, num_stems=1, time_transformer_depth=1,
+        freq_transformer_depth=1, dim_head=64, heads=8, stft_n_fft=2048, stft_hop_length=441,
+        stft_win_length=2048, mask_estimator_depth=2, flash_attn=True,
+    ).eval()  # fmt: skip
+
+    def separate(audio):
+        return torch.cat([model(part) for part in audio.split(8 * 44100, dim=-1)], dim=-1)
+
+    separate.parameters = model.parameters
+    return separate
+
+
 def main(name: str, seconds: float) -> None:
     """Separate noise once and print how long it took."""
-    separate = {"open_unmix": open_unmix, "demucs": demucs}[name]()
+    torch.set_num_threads(os.cpu_count() or 1)
+    builders = {"open_unmix": open_unmix, "demucs": demucs, "bs_roformer": bs_roformer}
+    separate = builders[name]()
     ready = time.perf_counter()
     audio = 0.1 * torch.randn(1, 2, round(44100 * seconds))
     with torch.inference_mode():
-        separate(audio[..., : 44100 * 2])
+        separate(audio[..., : 44100 * 8])
         begun = time.perf_counter()
         stems = separate(audio)
         took = time.perf_counter() - begun
-    assert stems.shape[1] == len(SOURCES)
+    assert stems.shape[-1] == audio.shape[-1]
     count = sum(p.numel() for p in separate.parameters())
     print(
         json.dumps(

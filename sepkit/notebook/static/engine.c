@@ -3,23 +3,29 @@
    The network of sepkit/network.py and the averaging of sepkit/masks.py once more, in plain C
    without a library. Compiled to WebAssembly it separates songs in a page (separator.js).
 
+   A wider register (LANES) and larger tiles suit a computer's own processor; benchmarks/native.py
+   compiles it so.
+
    All matrices are stored row by row. The letters are those of the book's glossary: a frame has
    513 bins, a context some 25 frames, one every `hop` frames. */
 
+#ifndef LANES
+#define LANES 4 /* floats in a register */
+#define TILE 4  /* rows of a product computed at once */
+#endif
+
 enum {
   FRAME = 1024, HOP = 256, EDGE = FRAME - HOP, BINS = FRAME / 2 + 1,
-  PANEL = 8, /* columns of a product computed at once */
-  TILE = 4,  /* rows of a product computed at once */
-  LANES = 4, /* floats in a register */
+  PANEL = 2 * LANES, /* columns of a product computed at once */
   BATCH = 2 * LANES, /* frames transformed at once: one in the real part of a lane, one in the other */
   GROUP = 4, /* contexts decoded at once: as many as fit the cache */
 };
 #define SMALLEST_SUM 1e-18f /* a bin below it is silent, as in sepkit/network.py */
 
-/* Four floats, which may lie anywhere; a compiler without such registers takes them one by one. */
-typedef float lanes __attribute__((vector_size(16), aligned(4)));
+/* Some floats, which may lie anywhere; a compiler without such registers takes them one by one. */
+typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4)));
 
-/* A matrix in panels of eight columns, row after row, so that a product reads it in order. */
+/* A matrix in panels of a few columns, row after row, so that a product reads it in order. */
 typedef struct {
   int rows, columns;
   float *panels, *bias;
@@ -146,7 +152,7 @@ static inline __attribute__((always_inline)) void tile(
     *(lanes *)(c + i * c_step) = left[i], *(lanes *)(c + i * c_step + LANES) = right[i];
 }
 
-/* Eight columns of c = a b + bias: `m` rows, with `k` rows of b from `b` on. */
+/* The columns of a panel of c = a b + bias: `m` rows, with `k` rows of b from `b` on. */
 static void multiply_panel(
     const float *a, long a_step, int m, const float *b, int k, const float *bias, float *c,
     long c_step) {
@@ -157,7 +163,7 @@ static void multiply_panel(
 
 /* c = a b + bias, with `k` rows of b from `first` on.
 
-   The last panel of a row may reach up to seven floats beyond it, into the next row's beginning.
+   The last panel of a row may reach some floats beyond it, into the next row's beginning.
    Panels are therefore computed from the last one to the first, which overwrites that. */
 static void multiply(
     const float *a, long a_step, int m, const matrix *b, int first, int k, float *c, long c_step) {
@@ -309,16 +315,16 @@ void engine_draw(engine *e) {
 }
 
 static lanes magnitude(lanes value) {
-  typedef int bits __attribute__((vector_size(16)));
+  typedef int bits __attribute__((vector_size(4 * LANES)));
   return (lanes)((bits)value & 0x7fffffff);
 }
 
-/* Divide what the decoders drew by its sum, and add that to the masks, for eight columns of a row. */
+/* Divide what the decoders drew by its sum, and add that to the masks, for a panel's columns of a row. */
 static void add_shares(const engine *e, const float *decoded, long source_step, float share, float *mask) {
   for (int half = 0; half < PANEL; half += LANES) {
-    lanes total = {0, 0, 0, 0};
+    lanes total = {0};
     for (int s = 0; s < e->sources; s++) total += magnitude(*(const lanes *)(decoded + s * source_step + half));
-    lanes scale = share / total, rest = {0, 0, 0, 0};
+    lanes scale = share / total, rest = {0};
     for (int lane = 0; lane < LANES; lane++)
       if (total[lane] < SMALLEST_SUM) scale[lane] = 0, rest[lane] = share / e->sources;
     for (int s = 0; s < e->sources; s++)
@@ -506,9 +512,11 @@ void engine_resample(const float *from, const float *filter, int taps, int up, i
                      float *to, int n) {
   for (int i = 0; i < n; i++) {
     const float *row = filter + (long)phase * taps;
-    lanes sum = {0, 0, 0, 0};
+    lanes sum = {0};
     for (int k = 0; k < taps; k += LANES) sum += *(const lanes *)(from + k) * *(const lanes *)(row + k);
-    to[i] = sum[0] + sum[1] + (sum[2] + sum[3]);
+    for (int width = LANES / 2; width; width /= 2)
+      for (int k = 0; k < width; k++) sum[k] += sum[k + width];
+    to[i] = sum[0];
     phase += down;
     from += phase / up, phase %= up;
   }
