@@ -67,12 +67,14 @@ def convolution_matrix(kernel: Any, *, context: int = CONTEXT) -> Any:
     """
     xp = array_namespace(kernel)
     taps, n, m = kernel.shape
-    kernel = xp.transpose(kernel, (2, 0, 1))
-    rows = [
-        xp.pad(kernel, [[0, 0], [position, context - taps - position], [0, 0]])
-        for position in range(context - taps + 1)
-    ]
-    return xp.reshape(xp.stack(rows), (len(rows) * m, context * n))
+    n_positions = context - taps + 1
+    # A row for each position: the kernel, then zeros, one frame more of them than a context has.
+    # Repeated end to end and cut into contexts, it moves on by a frame from context to context.
+    kernel = xp.reshape(xp.transpose(kernel, (2, 0, 1)), (m, taps * n))
+    period = xp.pad(kernel, [[0, 0], [0, n_positions * n]])
+    rows = xp.tile(period, (1, n_positions))[:, : n_positions * context * n]
+    rows = xp.transpose(xp.reshape(rows, (m, n_positions, context * n)), (1, 0, 2))
+    return xp.reshape(rows, (n_positions * m, context * n))
 
 
 def prepare(weights: Weights) -> Prepared:

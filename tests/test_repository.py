@@ -337,6 +337,7 @@ HEAVY = {"tensorflow", "keras", "librosa", "numba", "matplotlib", "museval", "IP
     ("modules", "left_out"),
     [
         ("sepkit", HEAVY | {"numpy", "scipy"}),
+        ("sepkit.cli", HEAVY | {"scipy", "joblib", "tqdm"}),
         ("sepkit.cli, sepkit.study.arms, sepkit.study.results, sepkit.datasets", HEAVY),
         ("sepkit.separation, sepkit.metrics, sepkit.notebook.player", HEAVY),
     ],

@@ -4,7 +4,7 @@ import pytest
 
 from sepkit import weights
 from sepkit.errors import SepkitError
-from sepkit.study import analyses, results
+from sepkit.study import analyses, cards, results
 
 
 def test_the_cards_of_the_weights_are_the_experiments_first_seed(tmp_path):
@@ -22,7 +22,10 @@ def test_every_analysis_has_a_committed_result(name):
 def test_the_committed_benchmarks_have_what_the_book_shows():
     found = results.read_benchmarks()
     groups = {row["group"] for row in found["rows"]}
-    assert {"song", "network", "training", "evaluation", "start", "growth"} <= groups
+    assert {"song", "network", "training", "evaluation", "start", "growth", "peers"} <= groups
+    peers = {row["published"] for row in found["rows"] if row["group"] == "peers"}
+    assert peers <= cards.published_scores().keys()
+    assert found["imports"]["numpy"] > 0
     fields = {"name", "ours", "unit", "ratio", "goal", "met", "theirs", "against", "limit",
               "fraction"}  # fmt: skip
     assert all(fields <= row.keys() for row in found["rows"])

@@ -49,6 +49,13 @@ def test_the_blackman_harris_window_is_the_symmetric_one():
     np.testing.assert_allclose(window, wanted, atol=1e-7)
 
 
+def test_masks_are_multiplied_with_the_spectra():
+    spectra = stft.transform_frames(noise(2, 40_000, 2))
+    masks = np.abs(noise(*spectra.shape, seed=1))
+    masked = stft.invert_frames(spectra, masks=masks)
+    np.testing.assert_array_equal(masked, stft.invert_frames(masks * spectra))
+
+
 def test_an_inverted_segment_is_faded_over_768_samples_at_either_end():
     segment = noise(stft.SEGMENT_LENGTH, 1)
     back = stft.invert_frames(stft.transform_frames(segment))

@@ -7,10 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sepkit import weights
+from sepkit import export, weights
 from sepkit.cli.output import say
 from sepkit.errors import ParameterError, SepkitError
-from sepkit.export import onnx_file
 from sepkit.files import check_writable, read_json
 
 _DESCRIPTION = """Write a model in a format that other engines run. The ONNX file takes the
@@ -55,7 +54,9 @@ def run(options: argparse.Namespace) -> None:
         return
     output = options.output or Path(f"{name}.onnx")
     _check_output(output, source, overwrite=options.overwrite)
-    onnx_file.write(values, output, name=name, card=_read_card(source.with_name(f"{name}.json")))
+    export.onnx_file.write(
+        values, output, name=name, card=_read_card(source.with_name(f"{name}.json"))
+    )
     say(f"{name}: {output.stat().st_size:,} bytes in {output}")
 
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sepkit import datasets, streaming, study, weights
+import sepkit
+from sepkit import streaming, study, weights
 from sepkit.errors import DatasetError, ParameterError, SepkitError
 from sepkit.files import check_writable, packaged, write_json, writing_to
 from sepkit.io.decoding import AudioFile
@@ -44,20 +45,20 @@ def load_tracks(
     the whole data set. A `DatasetError` names the first song whose stems' headers do not fit, and
     counts them all: better now than after hours with the others.
     """
-    return datasets.use_songs(_check_headers, _list_tracks(dataset, split, root))
+    return sepkit.datasets.use_songs(_check_headers, _list_tracks(dataset, split, root))
 
 
 def _list_tracks(dataset: str, split: str, root: str | os.PathLike[str] | None) -> list[Track]:
     if dataset == "example":
-        return [datasets.example()]
+        return [sepkit.datasets.example()]
     if dataset == "dsd100":
-        return datasets.dsd100(split, root)
+        return sepkit.datasets.dsd100(split, root)
     if dataset == "musdb18":
-        return datasets.musdb18(split, root)
+        return sepkit.datasets.musdb18(split, root)
     if dataset == "open-stems":
-        return datasets.open_stems()
+        return sepkit.datasets.open_stems()
     if Path(dataset).is_dir():
-        return datasets.folder(dataset)
+        return sepkit.datasets.folder(dataset)
     raise DatasetError(
         f"data set {dataset!r}: unknown; use example, dsd100, musdb18, open-stems, or the path of "
         "a folder with a folder of stems for each song"
@@ -66,7 +67,7 @@ def _list_tracks(dataset: str, split: str, root: str | os.PathLike[str] | None) 
 
 def _check_headers(track: Track) -> Track:
     if len(track.files) == len(SOURCES):
-        datasets.check_alike(track.files, [_read_header(path) for path in track.files])
+        sepkit.datasets.check_alike(track.files, [_read_header(path) for path in track.files])
     return track
 
 
