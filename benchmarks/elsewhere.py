@@ -96,7 +96,11 @@ class Ways:
 
 def told(times: dict[str, float]) -> str:
     """List the ways and their times, the fastest first."""
-    return ", ".join(f"{way} {1000 * times[way]:.3g} ms" for way in sorted(times, key=times.get))
+
+    def short(seconds: float) -> str:
+        return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+    return ", ".join(f"{way} {short(times[way])}" for way in sorted(times, key=times.get))
 
 
 def tasks() -> dict[str, Callable]:
