@@ -553,10 +553,29 @@ def regressions(rows: list[dict], before: list[dict]) -> list[str]:
     return found
 
 
+def replaced(some: dict, before: dict) -> dict:
+    """Return the results with the rows of some groups measured anew; none of another machine."""
+    fixed = ("cpu", "system", "cores", "blas", "threads")
+    if any(some["machine"][key] != before["machine"][key] for key in fixed):
+        return {}
+    groups = {row["group"] for row in some["rows"]}
+    kept = [row for row in before["rows"] if row["group"] not in groups]
+    again = dict.fromkeys(sorted(groups), {"date": some["date"], "commit": some["commit"]})
+    return {
+        **before,
+        **{key: some[key] for key in ("imports", "growth") if key in some},
+        "rows": some["rows"] + kept,
+        "measured_again": before.get("measured_again", {}) | again,
+    }
+
+
 def main() -> int:
     """Measure all, or some groups; give 1 when a ratio fell."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--only", nargs="*", metavar="GROUP", help="nothing is written then")
+    parser.add_argument(
+        "--only", nargs="*", metavar="GROUP",
+        help="measure these groups and, if the other rows are of this machine, replace theirs",
+    )  # fmt: skip
     parser.add_argument("--seconds", type=float, default=180.0, help="of the song (default: 180)")
     options = parser.parse_args()
     started = time.perf_counter()
@@ -589,17 +608,22 @@ def main() -> int:
         print("Open-Unmix, Demucs, BS-RoFormer: not measured; `make bench-peers` installs them")
     print(f"measured in {time.perf_counter() - started:.0f} s")
     fallen = regressions(rows, committed()["rows"])
-    if not options.only:
-        results = {
-            "date": date.today().isoformat(),
-            "commit": cards.describe_commit(),
-            "machine": machine,
-            "versions": measure.versions(),
-            "rows": rows,
-            "imports": imported(),
-            "growth": points,
-            "page": in_the_page.measure_engines(),
-        }
+    results = {
+        "date": date.today().isoformat(),
+        "commit": cards.describe_commit(),
+        "machine": machine,
+        "versions": measure.versions(),
+        "rows": rows,
+    }
+    if not options.only or "start" in options.only:
+        results["imports"] = imported()
+    if not options.only or "growth" in options.only:
+        results["growth"] = points
+    if options.only:
+        results = replaced(results, files.read_json(RESULTS))
+    else:
+        results["page"] = in_the_page.measure_engines()
+    if results:
         files.write_json(results, RESULTS)
         print(RESULTS.relative_to(ROOT))
     for line in fallen:

@@ -203,12 +203,17 @@ def operations(shapes: list[tuple[tuple, tuple]]) -> float:
     return sum(2.0 * np.prod(left) * right[-1] for left, right in shapes)
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of a process that is timed: its modules are compiled but once."""
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+
+
 def python(*arguments: str, interpreter: str = sys.executable, check: bool = True) -> str:
     """Run Python in a process of its own; give what it prints."""
     done = subprocess.run(
-        [interpreter, *arguments], capture_output=True, text=True, cwd=ROOT,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        [interpreter, *arguments], capture_output=True, text=True, cwd=ROOT, env=environment()
+    )
     if check and done.returncode:
         raise RuntimeError(f"{' '.join(arguments)[:200]}: {done.stderr[-2000:]}")
     return done.stdout
@@ -218,7 +223,7 @@ def import_times(module: str) -> dict[str, float]:
     """Return what importing a module takes, by top-level package [s]: Python's as "python"."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", f"import {module}"],
-        capture_output=True, text=True, cwd=ROOT, check=True,
+        capture_output=True, text=True, cwd=ROOT, check=True, env=environment(),
     )  # fmt: skip
     spent: dict[str, float] = {}
     for line in done.stderr.splitlines():
