@@ -334,7 +334,7 @@ def peer_rows(name: str, ours: list[float], seconds: float, ways: Ways) -> list[
     told_more = f"without reading and writing files; scaled up from {part:g} s"
     rows = [
         against("peers", name, ours, [t * seconds / part for t in unets],
-                "Spleeter's four U-Nets, in Keras", None, published="spleeter",
+                "Spleeter's four U-Nets, in Keras", None, published="spleeter_masks",
                 note=f"architecture reimplemented, random weights, {part:g} s by {told(tried)}; "
                      f"{told_more}")
     ]  # fmt: skip

@@ -89,9 +89,9 @@ def published_scores() -> dict[str, dict[str, Any]]:
 
     paper, report_experiment1, report_experiment2, campaign_dev, campaign_test: label, source, mean
     and deviation by metric, in the order of `sepkit.SOURCES` [dB]. On other songs, by another
-    measure: open_unmix, musdb_quarter, musdb_ratio_masks: label, source and SDR by source (under
-    "mean"); spleeter, ht_demucs: label, source and SDR of all sources together (under "overall");
-    bs_roformer: of vocals alone (under "vocals").
+    measure: open_unmix, spleeter_masks, musdb_quarter, musdb_ratio_masks: label, source and SDR by
+    source (under "mean"); spleeter, ht_demucs: label, source and SDR of all sources together (under
+    "overall"); bs_roformer: of vocals alone (under "vocals").
     """
     return dict(read_json(packaged("published.json")))
 
