@@ -331,7 +331,7 @@ def peer_rows(name: str, ours: list[float], seconds: float, ways: Ways) -> list[
     part = 24.0
     near, tried = ways.near_fastest("spleeter", {"seconds": part}, seconds=part)
     unets = fastest(alternate(near, repeats=1), near)
-    told_more = f"without reading and writing files; scaled up from {part:g} s"
+    told_more = f"without reading and writing files; scaled up from {part:g} s, timed once"
     rows = [
         against("peers", name, ours, [t * seconds / part for t in unets],
                 "Spleeter's four U-Nets, in Keras", None, published="spleeter_masks",
@@ -347,13 +347,14 @@ def peer_rows(name: str, ours: list[float], seconds: float, ways: Ways) -> list[
         found = json.loads(
             measure.python("benchmarks/peers.py", module, f"{part}", interpreter=str(PEERS))
         )
-        several = f"{times} networks of " if times > 1 else ""
+        several = f"{times} networks (one timed) of " if times > 1 else ""
         rows.append(
             against("peers", name, ours, [times * found["seconds"] * seconds / part], label, None,
                     published=key,
                     note=f"random weights, {several}{found['parameters']:,} parameters, torch "
                          f"{found['torch']}, without reading and writing files; scaled up from "
-                         f"{part:g} s; start-up, not included, {found['startup']:.1f} s")
+                         f"{part:g} s, timed once; start-up, not included, "
+                         f"{found['startup']:.1f} s")
         )  # fmt: skip
     return rows
 

@@ -1,8 +1,7 @@
 """The page's engine, compiled for this machine: what a second path in C would gain.
 
 sepkit itself separates by NumPy. This module compiles `sepkit/notebook/static/engine.c` with wide
-registers for the processor at hand and separates a song by it, stretch by stretch in as many
-threads, as `sepkit.streaming` does.
+registers for the processor at hand, and lets it separate the stretches of `sepkit.streaming`.
 """
 
 from __future__ import annotations
@@ -12,15 +11,16 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
+from unittest import mock
 
 import numpy as np
 
 from benchmarks import measure
-from sepkit import network, stft, streaming, weights
+from sepkit import stft, streaming, weights
 from sepkit.notebook.web import STATIC
+from sepkit.tracks import RATE
 
 REGISTERS = ("-DLANES=8", "-DTILE=6")
 """The fastest of the sizes that were tried on a processor with AVX-512."""
@@ -90,33 +90,26 @@ def separators(song: np.ndarray, hop: int, folder: Path) -> dict[str, Callable]:
     Raises an `AssertionError` if they differ by more than 1e-6 of the song's peak.
     """
     values = streaming.resolve_weights("experiment3")
-    prepared = network.prepare(values)
-    n_threads = measure.blas_threads()
     library = compile_engine(folder)
     engines: SimpleQueue[Engine] = SimpleQueue()
-    for _ in range(n_threads):
+    for _ in range(measure.blas_threads()):
         engines.put(Engine(library, values, hop))
 
-    def stretch(task: tuple[np.ndarray, slice, int]) -> np.ndarray:
+    def separate_stretch(window: np.ndarray, frames: slice, length: int, *_: object) -> np.ndarray:
         engine = engines.get()
         try:
-            return engine.separate(*task)
+            return engine.separate(window, frames, length)
         finally:
             engines.put(engine)
 
-    def by_engine(song: np.ndarray) -> Iterator[np.ndarray]:
-        with ThreadPoolExecutor(n_threads) as pool:
-            waiting: deque[Future[np.ndarray]] = deque()
-            for task in streaming._stretches([song], song.shape[1], prepared, hop):
-                waiting.append(pool.submit(stretch, task))
-                if len(waiting) > n_threads:
-                    yield waiting.popleft().result()
-            yield from (future.result() for future in waiting)
-
     def by_numpy(song: np.ndarray) -> Iterator[np.ndarray]:
-        return streaming.separate_stream([song], 44100, song.shape[1], model=values, hop=hop)
+        return streaming.separate_stream([song], RATE, song.shape[1], model=values, hop=hop)
 
-    part = song[: 10 * 44100]
+    def by_engine(song: np.ndarray) -> Iterator[np.ndarray]:
+        with mock.patch.object(streaming, "_separate_stretch", separate_stretch):
+            yield from by_numpy(song)
+
+    part = song[: 10 * RATE]
     ours, theirs = (np.concatenate(list(run(part)), axis=1) for run in (by_numpy, by_engine))
     assert np.abs(ours - theirs).max() < 1e-6 * np.abs(part).max()
 

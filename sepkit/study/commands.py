@@ -18,7 +18,8 @@ from sepkit.stft import CONTEXT
 from sepkit.tracks import SOURCES, Track
 
 if TYPE_CHECKING:
-    # The study's modules import much: each on first use, for this one is imported to separate, too.
+    # The study's modules import much, and the command that separates imports this one. So they are
+    # imported on first use, as attributes of `sepkit.study`.
     from sepkit.study.evaluation import Evaluation, SongScores
 
 _TITLES = {
