@@ -2,6 +2,7 @@ from . import audio as audio
 from . import batches as batches
 from . import bsseval as bsseval
 from . import datasets as datasets
+from . import engine as engine
 from . import errors as errors
 from . import export as export
 from . import files as files

@@ -44,6 +44,7 @@ def separate(
     *,
     model: Model = "experiment3",
     hop: int = DEFAULT_HOP,
+    engine: str = "numpy",
     mode: str = "song",
     pad: bool = False,
     progress: Progress | None = None,
@@ -63,8 +64,12 @@ def separate(
     hop : int
         Frames (5.8 ms each) between the starts of contexts, 1 to 25 (one context); fewer is
         smoother and slower.
+    engine : {"numpy", "compiled"}
+        "compiled" takes less time: the network in C, compiled on first use (`sepkit.engine`). The
+        stems are equal within 1e-6 of the song's peak.
     mode : {"song", "report"}
-        "report" is the report's own procedure (`separate_report`), to which hop does not apply.
+        "report" is the report's own procedure (`separate_report`), to which hop and engine do not
+        apply.
     pad : bool
         In report mode: pad the last batch with silence instead of dropping what is in it.
     progress : callable, optional
@@ -80,7 +85,9 @@ def separate(
     Raises
     ------
     ParameterError
-        When shape, type, rate, hop or mode is out of range.
+        When shape, type, rate, hop, engine or mode is out of range.
+    MissingPackageError
+        When the engine has to be compiled and ziglang is not installed.
     AudioError
         When the song is empty, not finite, or too short for the report's procedure.
     ModelError
@@ -98,7 +105,10 @@ def separate(
     if mode == "song":
         blocks = []
         n_done = 0
-        for block in separate_stream([song], rate, song.shape[1], model=model, hop=hop):
+        separated = separate_stream(
+            [song], rate, song.shape[1], model=model, hop=hop, engine=engine
+        )
+        for block in separated:
             blocks.append(block)
             n_done += block.shape[1]
             if progress is not None:

@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -34,6 +35,9 @@ Model = str | os.PathLike[str] | Weights | Any
 
 DEFAULT_HOP = 5
 """Frames between the starts of contexts: each frame lies in five of them."""
+
+ENGINES = ("numpy", "compiled")
+"""What computes: NumPy, or `sepkit.engine`, with equal stems up to 1e-6 of the song's peak."""
 
 _STRETCH = 512 * HOP_LENGTH
 """Samples separated at a time, in one thread: 3 s."""
@@ -122,6 +126,7 @@ def separate_stream(
     *,
     model: Model = "experiment3",
     hop: int = DEFAULT_HOP,
+    engine: str = "numpy",
 ) -> Iterator[np.ndarray]:
     """Separate a song block by block, as a stream.
 
@@ -131,7 +136,7 @@ def separate_stream(
         The song, in blocks of any length.
     rate, n_channels : int
         Its sample rate [Hz] and number of channels.
-    model, hop : model, int
+    model, hop, engine : model, int, str
         As for `separate`.
 
     Yields
@@ -140,13 +145,14 @@ def separate_stream(
         The stems. In total they have the song's length, and they sum to it.
     """
     values = resolve_weights(model)
-    channels, _ = weights.check_shapes(values)
+    channels, n_sources = weights.check_shapes(values)
     hop = check_hop(hop, weights.infer_sizes(values).context)
     check_channels(channels, n_channels)
     audio_files.check_rate(rate)
-    prepared = network.prepare(values)
+    if engine not in ENGINES:
+        raise ParameterError(f"engine {engine!r}: unknown; use {' or '.join(ENGINES)}")
     if rate == RATE:
-        yield from _separate_blocks(blocks, n_channels, prepared, channels, hop)
+        yield from _separate_blocks(blocks, n_channels, values, hop, engine)
         return
 
     # What resampling loses on the way goes to "other", so that the stems still sum to the song.
@@ -160,7 +166,6 @@ def separate_stream(
         empty = np.zeros((0, n_channels), np.float32)
         yield stream.resample_chunk(empty, last=True)
 
-    n_sources = prepared["vertical_deconvolution"][0].shape[0]
     back = soxr.ResampleStream(RATE, rate, n_sources * n_channels, dtype="float32")
     other = weights.source_names(n_sources).index("other") if n_sources == 4 else -1
 
@@ -170,7 +175,7 @@ def separate_stream(
         stems[other] += song - stems.sum(axis=0)
         return stems
 
-    for stems in _separate_blocks(resampled(), n_channels, prepared, channels, hop):
+    for stems in _separate_blocks(resampled(), n_channels, values, hop, engine):
         flat = stems.transpose(1, 0, 2).reshape(stems.shape[1], -1)
         flat = back.resample_chunk(np.ascontiguousarray(flat))
         song = np.concatenate(songs)
@@ -203,19 +208,33 @@ def check_channels(channels: int, n_channels: int) -> None:
 
 
 def _separate_blocks(
-    blocks: Iterable[np.ndarray], n_channels: int, prepared: Prepared, channels: int, hop: int
+    blocks: Iterable[np.ndarray], n_channels: int, values: Weights, hop: int, engine: str
 ) -> Iterator[np.ndarray]:
     """Separate a song at the network's rate, in stretches, a few at a time in threads."""
+    channels, n_sources = weights.check_shapes(values)
+    context = weights.infer_sizes(values).context
+    if engine == "compiled":
+        from sepkit.engine import native
+
+        n_frames = _STRETCH // HOP_LENGTH + 3 + 2 * context + hop  # of a stretch at most
+        separate_group = native.separator(values, hop, n_frames)
+    else:
+        separate_group = partial(_separate_group, network.prepare(values), channels, hop)
+
+    def separate_stretch(window: np.ndarray, frames: slice, length: int) -> np.ndarray:
+        stems = np.empty((n_sources, length, n_channels), np.float32)
+        for group in channel_groups(channels, n_channels):
+            separate_group(window[:, group], frames, stems[..., group])
+        return stems
+
     waiting: deque[Future[np.ndarray]] = deque()
     # A stretch allocates and frees arrays of some megabytes, which glibc would map anew each time,
     # a quarter of the run time. Once a larger one has been freed, it keeps them.
     np.empty(_KEPT, np.uint8)
     # As many threads as BLAS would use: joblib, or whatever else shares the cores, limits BLAS.
     with _single_threaded_blas as n_threads, ThreadPoolExecutor(n_threads) as pool:
-        for window, frames, length in _stretches(blocks, n_channels, prepared, hop):
-            waiting.append(
-                pool.submit(_separate_stretch, window, frames, length, prepared, channels, hop)
-            )
+        for stretch in _stretches(blocks, n_channels, context, hop):
+            waiting.append(pool.submit(separate_stretch, *stretch))
             if len(waiting) > n_threads:
                 yield waiting.popleft().result()
         while waiting:
@@ -223,14 +242,13 @@ def _separate_blocks(
 
 
 def _stretches(
-    blocks: Iterable[np.ndarray], n_channels: int, prepared: Prepared, hop: int
+    blocks: Iterable[np.ndarray], n_channels: int, context: int, hop: int
 ) -> Iterator[tuple[np.ndarray, slice, int]]:
     """Split a song into stretches, each with the samples around it that its masks depend on.
 
     Yields the samples of whole contexts, those of their frames that cover the stretch, and the
     length of the stretch. Frame n of the song starts at its sample ``256 n - 768``.
     """
-    context = network.context_length(prepared)
     # The most samples needed on either side.
     reach = HOP_LENGTH * 2 * context + EDGE_LENGTH
     held = np.zeros((0, n_channels), np.float32)
@@ -260,22 +278,21 @@ def _stretches(
             held, held_from = held[keep_from - held_from :], keep_from
 
 
-def _separate_stretch(
-    window: np.ndarray, frames: slice, length: int, prepared: Prepared, channels: int, hop: int
-) -> np.ndarray:
-    """Separate one of `_stretches`: (n_sources, length, n_channels)."""
-    n_sources, n_channels = len(prepared["vertical_deconvolution"][0]), window.shape[1]
-    stems = np.empty((n_sources, length, n_channels), np.float32)
-    for group in channel_groups(channels, n_channels):
-        spectrum = stft.transform_frames(window[:, group])
-        estimated = group_masks(prepared, np.abs(spectrum), channels, hop)
-        for mask, stem in zip(estimated[:-1], stems, strict=False):
-            estimate = stft.invert_frames(spectrum[frames], masks=mask[frames])
-            stem[:, group] = estimate[EDGE_LENGTH : EDGE_LENGTH + length]
+def _separate_group(
+    prepared: Prepared, channels: int, hop: int,
+    samples: np.ndarray, frames: slice, stems: np.ndarray,
+) -> None:  # fmt: skip
+    """Separate channels that go together; write their stems (n_sources, n_samples, n_channels)."""
+    spectrum = stft.transform_frames(samples)
+    estimated = group_masks(prepared, np.abs(spectrum), channels, hop)
+    start, length = HOP_LENGTH * frames.start + EDGE_LENGTH, stems.shape[1]
     # Masks sum to 1: the last stem is the rest, and needs no inverse of its own.
-    start = HOP_LENGTH * frames.start + EDGE_LENGTH
-    np.subtract(window[start : start + length], stems[:-1].sum(axis=0), out=stems[-1])
-    return stems
+    rest = samples[start : start + length].copy()
+    for mask, stem in zip(estimated[:-1], stems, strict=False):
+        estimate = stft.invert_frames(spectrum[frames], masks=mask[frames])
+        stem[:] = estimate[EDGE_LENGTH : EDGE_LENGTH + length]
+        rest -= stem
+    stems[-1] = rest
 
 
 def channel_groups(channels: int, n_channels: int) -> list[slice]:

@@ -19,18 +19,17 @@ def row(ratio=0.5, *, against=benchmarks.PRODUCTS, group="song", limit="", fract
 
 
 def test_a_smaller_part_of_a_limit_is_slower_and_less_gain_on_others_is_not():
-    assert benchmarks.regressions([row(0.41)], [row(0.5)]) == []
-    (line,) = benchmarks.regressions([row(0.39)], [row(0.5)])
+    assert benchmarks.regressions([row(0.41)], [row(0.5)], 0.8) == []
+    (line,) = benchmarks.regressions([row(0.39)], [row(0.5)], 0.8)
     assert "a song" in line and "0.39" in line and "0.5" in line
     other = {"against": "the report's Conv2D"}
-    assert benchmarks.regressions([row(2.0, **other)], [row(30.0, **other)]) == []
+    assert benchmarks.regressions([row(2.0, **other)], [row(30.0, **other)], 0.8) == []
     cores = {"against": "one core", "limit": "2 times"}
     fell = [row(fraction=0.6, **cores)], [row(fraction=0.9, **cores)]
-    assert len(benchmarks.regressions(*fell)) == 1
+    assert len(benchmarks.regressions(*fell, 0.8)) == 1
     memory = {"against": "museval", "limit": benchmarks.BANDWIDTH}
-    assert (
-        benchmarks.regressions([row(fraction=0.1, **memory)], [row(fraction=0.9, **memory)]) == []
-    )
+    less = [row(fraction=0.1, **memory)], [row(fraction=0.9, **memory)]
+    assert benchmarks.regressions(*less, 0.8) == []
 
 
 def test_rows_of_another_machine_are_not_replaced():
@@ -43,6 +42,12 @@ def test_rows_of_another_machine_are_not_replaced():
     assert found["date"] == "2026-01-01"
     assert found["measured_again"] == {"start": {"date": "2026-01-02", "commit": "1"}}
     assert benchmarks.replaced({**some, "machine": {**machine, "cores": 4}}, before) == {}
+
+
+def test_limits_are_compared_by_the_fastest_runs_and_others_by_medians():
+    times = [2.0, 3.0, 10.0], [1.0, 9.0, 9.0]
+    assert measure.near_limit("song", "a song", *times, benchmarks.PRODUCTS, goal=0.7).ratio == 0.5
+    assert measure.against("song", "a song", *times, "another", None).ratio == 3.0
 
 
 def test_the_products_of_a_run_are_recorded_with_those_of_its_gradients():

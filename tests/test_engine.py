@@ -1,12 +1,13 @@
-"""The engine that runs in a page, compiled for this machine: it computes what sepkit computes."""
+"""The engine in C, for this machine and for a page: it computes what NumPy computes."""
 
 import base64
 import ctypes
 import json
 import math
-import subprocess
+import shutil
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,27 +15,29 @@ import soxr
 from helpers import noise, one_line, random_network
 
 import sepkit
-from sepkit import network, streaming, weights
-from sepkit.errors import MissingPackageError, ModelError, SepkitError
+from sepkit import streaming, weights
+from sepkit.engine import compiler, native
+from sepkit.errors import MissingPackageError, ModelError, ParameterError, SepkitError
 from sepkit.notebook import web
-from sepkit.stft import FRAME_LENGTH, HOP_LENGTH
 from sepkit.tracks import RATE
 
+LIBRARY_PATH = native.library_path  # which `library` replaces
 SMALL = weights.Sizes(n_timbres=6, n_patterns=5, pattern=4, n_shared=7, context=9)
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    """The engine as a library of this machine."""
-    folder = tmp_path_factory.mktemp("engine")
-    path = folder / "engine.so"
-    command = [sys.executable, "-m", "ziglang", "cc", "-O2", "-shared", "-o", path]
-    subprocess.run([*command, web.STATIC / "engine.c"], check=True, cwd=folder)
-    library = ctypes.CDLL(str(path))
-    library.engine_size.restype = ctypes.c_long
-    for name in ("create", "weights", "samples", "stem"):
-        getattr(library, f"engine_{name}").restype = ctypes.c_void_p
-    return library
+@pytest.fixture(scope="module", params=[native.REGISTERS, ()], ids=["machine", "page"])
+def library(request, tmp_path_factory):
+    """The engine as a library of this machine, with its registers or with those of a page."""
+    path = tmp_path_factory.mktemp("engine") / "engine"
+    # What the engine does not write itself is no number here.
+    never_written = {"empty": lambda n, dtype: np.full(n, 0xFF, dtype), "ctypeslib": np.ctypeslib}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "REGISTERS", request.param)
+        patch.setattr(native, "library_path", lambda: path)
+        patch.setattr(native, "np", SimpleNamespace(**{**vars(np), **never_written}))
+        native.load.cache_clear()
+        yield native.load()
+    native.load.cache_clear()
 
 
 def floats(address, n):
@@ -42,68 +45,17 @@ def floats(address, n):
     return np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_float)), (n,))
 
 
-class Network:
-    """A network in the engine, called as the page's worker calls it."""
-
-    def __init__(self, engine, values, hop):
-        self.engine, self.values, self.hop = engine, values, hop
-        self.channels, self.n_sources = weights.check_shapes(values)
-        sizes = self.sizes = weights.infer_sizes(values)
-        contexts = -(-(512 + 3 + 2 * sizes.context) // hop) + 2
-        arguments = (self.channels, self.n_sources, sizes.n_timbres, sizes.n_patterns)
-        arguments += (sizes.pattern, sizes.n_shared, sizes.context, hop, contexts)
-        # What the engine does not write itself is no number here.
-        self.memory = np.full(engine.engine_size(*arguments) + 64, 0xFF, np.uint8)
-        base = -(-self.memory.ctypes.data // 64) * 64
-        self.place = ctypes.c_void_p(engine.engine_create(ctypes.c_void_p(base), *arguments))
-
-    def write_weights(self, dtype=np.float32):
-        """Write the weights in the order in which they travel."""
-        order = weights.shapes(channels=self.channels, n_sources=self.n_sources, sizes=self.sizes)
-        flat = np.concatenate([np.ravel(self.values[name]) for name in order]).astype(dtype)
-        place = floats(self.engine.engine_weights(self.place), len(flat))
-        place.view(dtype)[: len(flat)] = flat
-        return place
-
-    def separate(self, song):
-        """Separate a song, stretch by stretch: (n_sources, n_samples, n_channels)."""
-        stretches = streaming._stretches(
-            [song], song.shape[1], network.prepare(self.values), self.hop
-        )
-        stems = [self.separate_stretch(*stretch) for stretch in stretches]
-        return np.concatenate(stems, axis=1)
-
-    def separate_stretch(self, window, frames, length):
-        n_samples, n_channels = window.shape
-        n_frames = (n_samples - FRAME_LENGTH) // HOP_LENGTH + 1
-        contexts = (n_frames - self.sizes.context) // self.hop + 1
-        stems = np.empty((self.n_sources, length, n_channels), np.float32)
-        for group in streaming.channel_groups(self.channels, n_channels):
-            channels = range(n_channels)[group]
-            for i, channel in enumerate(channels):
-                place = self.engine.engine_samples(self.place, i)
-                floats(place, n_samples)[:] = window[:, channel]
-            self.engine.engine_separate(
-                self.place, len(channels), contexts, frames.start, frames.stop
-            )
-            for source in range(self.n_sources):
-                for i, channel in enumerate(channels):
-                    place = self.engine.engine_stem(self.place, source, i)
-                    stems[source, :, channel] = floats(place, length)
-        return stems
-
-
-def assert_separates_as_sepkit(engine, values, song, hop):
-    compiled = Network(engine, values, hop)
-    compiled.write_weights()
-    engine.engine_prepare(compiled.place)
-    stems = compiled.separate(song)
-    expected = np.stack(list(sepkit.separate(song, RATE, model=values, hop=hop).values()))
+def assert_separates_as_numpy(values, song, hop):
+    stems, expected = (
+        np.stack(list(sepkit.separate(song, RATE, model=values, hop=hop, engine=name).values()))
+        for name in ("compiled", "numpy")
+    )
     assert stems.shape == expected.shape
     difference = np.abs(stems - expected).max()
     assert difference <= 1e-6 * np.abs(song).max()
 
 
+@pytest.mark.usefixtures("library")
 @pytest.mark.parametrize(
     ("model", "hop", "n_channels"),
     [
@@ -117,11 +69,12 @@ def assert_separates_as_sepkit(engine, values, song, hop):
         ("experiment3", 25, 2),
     ],
 )
-def test_trained_networks_separate_as_sepkit_does(engine, falcon, model, hop, n_channels):
+def test_trained_networks_separate_as_by_numpy(falcon, model, hop, n_channels):
     song = falcon.mixture[: 4 * RATE, :n_channels]  # more than one stretch
-    assert_separates_as_sepkit(engine, streaming.resolve_weights(model), song, hop)
+    assert_separates_as_numpy(streaming.resolve_weights(model), song, hop)
 
 
+@pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("hop", [1, 4, 9])
 @pytest.mark.parametrize("n_sources", [2, 3, 4])
 @pytest.mark.parametrize("channels", [1, 2])
@@ -134,50 +87,55 @@ def test_trained_networks_separate_as_sepkit_does(engine, falcon, model, hop, n_
     ],
     ids=["odd", "one position", "single"],
 )
-def test_any_sizes_channels_and_sources_separate_alike(engine, sizes, channels, n_sources, hop):
+def test_any_sizes_channels_and_sources_separate_alike(sizes, channels, n_sources, hop):
     values = random_network(sizes, channels, n_sources)
-    assert_separates_as_sepkit(engine, values, noise(RATE // 2, 2), hop)
+    assert_separates_as_numpy(values, noise(RATE // 2, 2), hop)
 
 
+@pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("n_samples", [1, 255, 256, 257, 3000, 512 * 256, 512 * 256 + 1])
-def test_any_length_separates_alike(engine, n_samples, channels):
+def test_any_length_separates_alike(n_samples, channels):
     values = random_network(SMALL, channels)
     for n_channels in (1, 2):
-        assert_separates_as_sepkit(engine, values, noise(n_samples, n_channels), 4)
+        assert_separates_as_numpy(values, noise(n_samples, n_channels), 4)
 
 
-def test_silence_separates_into_silence(engine):
-    assert_separates_as_sepkit(engine, random_network(SMALL), np.zeros((3000, 2), np.float32), 4)
+@pytest.mark.usefixtures("library")
+def test_silence_separates_into_silence():
+    assert_separates_as_numpy(random_network(SMALL), np.zeros((3000, 2), np.float32), 4)
 
 
-def test_sources_of_which_the_network_draws_nothing_share_alike(engine):
+@pytest.mark.usefixtures("library")
+def test_sources_of_which_the_network_draws_nothing_share_alike():
     values = random_network(SMALL)
     for name in ("kernel", "bias"):
         values[f"vertical_deconvolution/{name}"][...] = 0
-    assert_separates_as_sepkit(engine, values, noise(3000), 4)
+    assert_separates_as_numpy(values, noise(3000), 4)
 
 
-def test_sound_after_silence_finds_nothing_of_an_earlier_song(engine):
-    compiled = Network(engine, random_network(SMALL, 2), 4)
-    compiled.write_weights()
-    engine.engine_prepare(compiled.place)
-    song = np.concatenate([np.zeros((RATE, 2), np.float32), noise(RATE, 2)])
-    first = compiled.separate(song)
-    compiled.separate(noise(3 * RATE, 2, seed=1))
-    np.testing.assert_array_equal(compiled.separate(song), first)
+@pytest.mark.usefixtures("library")
+def test_sound_after_silence_finds_nothing_of_an_earlier_song():
+    compiled = native.Engine(random_network(SMALL, 2), 4, 65)
+    song = np.concatenate([np.zeros((9000, 2), np.float32), noise(8408, 2)])
+    first, second = np.empty((2, 4, 15872, 2), np.float32)
+    compiled.separate(song, slice(0, 65), first)
+    compiled.separate(noise(17408, 2, seed=1), slice(0, 65), second)
+    assert np.abs(first - second).max() > 0.1
+    compiled.separate(song, slice(0, 65), second)
+    np.testing.assert_array_equal(second, first)
 
 
-def test_widening_is_that_of_numpy_for_all_finite_halves(engine):
+def test_widening_is_that_of_numpy_for_all_finite_halves(library):
     patterns = np.arange(65536, dtype=np.uint16).view(np.float16)
     halves = patterns[np.isfinite(patterns)]
     values = random_network(weights.Sizes(n_timbres=30))
-    compiled = Network(engine, values, 25)
+    compiled = native.Engine(values, 25, 25)
     n = weights.count_parameters(values)
     assert n > len(halves)
-    place = floats(engine.engine_weights(compiled.place), n)
+    place = floats(library.engine_weights(compiled._place), n)
     place.view(np.float16)[:n] = np.resize(halves, n)
-    engine.engine_widen(compiled.place)
+    library.engine_widen(compiled._place)
     widened = np.resize(halves, n).astype(np.float32)
     np.testing.assert_array_equal(place.view(np.uint32), widened.view(np.uint32))
 
@@ -187,7 +145,7 @@ def filters(request):
     return request.param, web.rate_part(request.param)
 
 
-def resampled(engine, song, part, n_out, start=0):
+def resampled(library, song, part, n_out, start=0):
     """A piece of a channel at its new rate, from output `start` on, as separator.js computes it."""
     taps, up, down = part["taps"], part["up"], part["down"]
     rows = np.frombuffer(base64.b64decode(part["filter"]), "<f4")
@@ -198,7 +156,7 @@ def resampled(engine, song, part, n_out, start=0):
     inputs[max(0, -first) :][: len(inside)] = inside
     output = np.empty(n_out, np.float32)
     addresses = [ctypes.c_void_p(array.ctypes.data) for array in (inputs, rows, output)]
-    engine.engine_resample(
+    library.engine_resample(
         *addresses[:2], taps, up, down, start * down % up, addresses[2], len(output)
     )
     if start == 0:
@@ -211,20 +169,20 @@ def resampled(engine, song, part, n_out, start=0):
 
 @pytest.mark.parametrize("n_samples", [1, 50, 1000, 30011])
 @pytest.mark.parametrize("way", ["there", "back"])
-def test_resampling_is_that_of_soxr(engine, filters, way, n_samples):
+def test_resampling_is_that_of_soxr(library, filters, way, n_samples):
     rate, parts = filters
     pair = (rate, RATE) if way == "there" else (RATE, rate)
     song = noise(n_samples, 1, seed=3)[:, 0]
     expected = soxr.resample(song, *pair)
-    output = resampled(engine, song, parts[way], len(expected))
+    output = resampled(library, song, parts[way], len(expected))
     np.testing.assert_allclose(output, expected, rtol=0, atol=2e-6)
 
 
-def test_pieces_of_a_song_are_resampled_as_the_whole(engine, filters):
+def test_pieces_of_a_song_are_resampled_as_the_whole(library, filters):
     _, parts = filters
     song = noise(20000, 1)[:, 0]
-    whole = resampled(engine, song, parts["there"], 6000)
-    piece = resampled(engine, song, parts["there"], 2345, start=3655)
+    whole = resampled(library, song, parts["there"], 6000)
+    piece = resampled(library, song, parts["there"], 2345, start=3655)
     np.testing.assert_array_equal(piece, whole[3655:])
 
 
@@ -346,15 +304,72 @@ def test_a_missing_compiler_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "ziglang", None)
     with pytest.raises(MissingPackageError) as error:
         web.compile_engine()
-    one_line(error, "ziglang", "pip install 'sepkit[export]'")
+    one_line(error, "ziglang", "pip install 'sepkit[engine]'")
 
 
 def test_a_source_that_does_not_compile_is_one_line(monkeypatch, tmp_path):
-    (tmp_path / "engine.c").write_text("int engine_size(void) { return nothing; }\n")
-    monkeypatch.setattr(web, "STATIC", tmp_path)
+    source = tmp_path / "engine.c"
+    source.write_text("int engine_size(void) { return nothing; }\n")
+    monkeypatch.setattr(compiler, "SOURCE", source)
     with pytest.raises(SepkitError) as error:
         web.compile_engine()
     one_line(error, "engine.c", "error")
+
+
+@pytest.fixture
+def installation(monkeypatch, tmp_path):
+    """The engine as a user installs it: not compiled, in a folder of its own."""
+    source = tmp_path / "engine.c"
+    shutil.copy(compiler.SOURCE, source)
+    monkeypatch.setattr(compiler, "SOURCE", source)
+    monkeypatch.setattr(native, "library_path", LIBRARY_PATH)
+    native.load.cache_clear()
+    yield tmp_path
+    native.load.cache_clear()
+
+
+def test_the_library_is_compiled_once(installation, monkeypatch):
+    native.load()
+    path = native.library_path()
+    assert [path] == list((installation / "__pycache__").iterdir())
+    native.load.cache_clear()
+    monkeypatch.setitem(sys.modules, "ziglang", None)
+    native.load()  # by another process: it needs no compiler
+
+
+def test_another_processor_or_source_gets_a_library_of_its_own(installation, monkeypatch):
+    first = native.library_path()
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "_processor", lambda: "another")
+        second = native.library_path()
+    compiler.SOURCE.write_text("/* another */")
+    assert len({first, second, native.library_path()}) == 3
+
+
+def test_a_processor_is_told_by_its_instructions():
+    said = native._processor()
+    assert said == native._processor() and len(said) > 5
+    assert "MHz" not in said  # which changes from moment to moment
+
+
+def test_separating_without_a_compiler_is_one_line(installation, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ziglang", None)
+    with pytest.raises(MissingPackageError) as error:
+        sepkit.separate(noise(3000), RATE, engine="compiled")
+    one_line(error, "ziglang", "pip install 'sepkit[engine]'")
+
+
+def test_a_library_that_cannot_be_written_is_one_line(installation):
+    (installation / "__pycache__").write_text("a file where the folder would be")
+    with pytest.raises(SepkitError) as error:
+        sepkit.separate(noise(3000), RATE, engine="compiled")
+    one_line(error, "engine-", "cannot be written to", "installed sepkit")
+
+
+def test_an_unknown_engine_is_one_line():
+    with pytest.raises(ParameterError) as error:
+        sepkit.separate(noise(3000), RATE, engine="jax")
+    one_line(error, "'jax'", "numpy or compiled")
 
 
 @pytest.mark.parametrize(("channels", "n_sources"), [(1, 4), (2, 2)])

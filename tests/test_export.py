@@ -380,5 +380,5 @@ def test_export_of_a_page_refuses_a_file_as_its_folder(run, tmp_path):
 
 def test_export_of_a_page_without_a_compiler_leaves_nothing(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ziglang", None)
-    assert_refused(run("export", "experiment3", "--format", "web"), "ziglang", "sepkit[export]")
+    assert_refused(run("export", "experiment3", "--format", "web"), "ziglang", "sepkit[engine]")
     assert list(tmp_path.iterdir()) == []

@@ -97,6 +97,11 @@ def add_to(commands: Any) -> None:
         help="frames between contexts, 1 to 25: fewer is smoother and slower (default: 5)",
     )  # fmt: skip
     command.add_argument(
+        "--engine", default="numpy", choices=streaming.ENGINES,
+        help="what computes: numpy (default), or the same in C, compiled on first use, which takes "
+        "less time and needs sepkit[engine]",
+    )  # fmt: skip
+    command.add_argument(
         "--overwrite", action="store_true", help="replace stems that are in DIR already"
     )
     command.add_argument(
@@ -160,7 +165,10 @@ def _make_job(options: argparse.Namespace) -> Job:
     names = weights.source_names(n_sources)
     stems, pick = _choose_stems(options, names)
     part = (options.start, options.duration)
-    return Job(values, options.hop, part, stems, pick, suffix, bit_depth, options.bitrate, clip)
+    return Job(
+        values, options.hop, options.engine, part, stems, pick, suffix, bit_depth,
+        options.bitrate, clip,
+    )  # fmt: skip
 
 
 def _choose_stems(

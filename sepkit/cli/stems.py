@@ -34,6 +34,8 @@ class Job:
         The network.
     hop : int
         Frames between contexts.
+    engine : str
+        One of `sepkit.streaming.ENGINES`.
     part : tuple of (float, float or None)
         Start and duration [s].
     stems : sequence of str
@@ -50,6 +52,7 @@ class Job:
 
     values: weights.Weights
     hop: int
+    engine: str
     part: tuple[float, float | None]
     stems: Sequence[str]
     pick: Callable[[np.ndarray], np.ndarray]
@@ -62,8 +65,9 @@ class Job:
 def separate_song(file: AudioFile, paths: Sequence[Path | None], job: Job) -> None:
     """Separate a song and write its stems, but those whose path is None."""
     separated = separate_stream(
-        _with_progress(file, job.part), file.rate, file.n_channels, model=job.values, hop=job.hop
-    )
+        _with_progress(file, job.part), file.rate, file.n_channels,
+        model=job.values, hop=job.hop, engine=job.engine,
+    )  # fmt: skip
     wanted = [path for path in paths if path is not None]
     rows = [i for i, path in enumerate(paths) if path is not None]
     if job.suffix == f".{STEM_FILE}":
@@ -138,7 +142,7 @@ def _write_stems(
             stack.enter_context(encoding.writer(part, file.rate, file.n_channels)) for part in parts
         ]
         for stems in separated:
-            peak = max(peak, float(np.abs(stems).max(initial=0.0)))
+            peak = max(peak, float(stems.max(initial=0.0)), -float(stems.min(initial=0.0)))
             for writer, row in zip(writers, rows, strict=True):
                 writer.write(stems[row])
     return peak

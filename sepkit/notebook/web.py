@@ -1,8 +1,8 @@
 """Networks and their engine as files of a web page: what ``<sepkit-separator>`` is made of.
 
-The engine, ``sepkit/notebook/static/engine.c``, is compiled to WebAssembly by the C compiler that
-the package ziglang brings. Whatever a page loads is a script, since a page from disk may load
-nothing else; bytes stand in it as Base64.
+The engine, ``sepkit/engine/engine.c``, is compiled to WebAssembly by the C compiler of the package
+ziglang. Whatever a page loads is a script, since a page from disk may load nothing else; bytes
+stand in it as Base64.
 """
 
 from __future__ import annotations
@@ -12,10 +12,6 @@ import json
 import math
 import os
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -24,14 +20,15 @@ from typing import Any
 import numpy as np
 import soxr
 
-from sepkit.errors import ModelError, ParameterError, SepkitError, import_optional
+from sepkit.engine import compiler
+from sepkit.errors import ModelError, ParameterError, import_optional
 from sepkit.files import atomic_write, make_folders, writing_to
 from sepkit.notebook.player import empty_player
 from sepkit.tracks import RATE
 from sepkit.weights import Weights, check_finite, check_shapes, infer_sizes, shapes, source_names
 
 STATIC = Path(str(resources.files("sepkit"))) / "notebook" / "static"
-"""Folder of the scripts, styles and the engine's source."""
+"""Folder of the scripts and styles."""
 
 FUNCTIONS = (
     *("size", "create", "weights", "widen", "prepare", "samples", "stem", "separate", "resample"),
@@ -64,7 +61,7 @@ REACH = 112
 N_FIRST = 16
 """First outputs of soxr that have rows of their own: those beyond the fifth follow its filter."""
 
-_COMPILER = ["cc", "--target=wasm32-freestanding", "-O3", "-nostdlib", "-s", "-Wl,--no-entry"]
+_WASM = ["--target=wasm32-freestanding", "-O3", "-nostdlib", "-s", "-Wl,--no-entry"]
 
 
 def compile_engine(*, simd: bool = True) -> bytes:
@@ -88,23 +85,9 @@ def compile_engine(*, simd: bool = True) -> bytes:
     SepkitError
         When the compiler fails.
     """
-    import_optional("ziglang", "export")
-    with tempfile.TemporaryDirectory() as folder:
-        # In a folder of its own under a name of its own, since the compiler notes both.
-        shutil.copy(STATIC / "engine.c", folder)
-        command = [sys.executable, "-m", "ziglang", *_COMPILER, "-o", "engine.wasm", "engine.c"]
-        command += [f"-Wl,--export=engine_{name}" for name in FUNCTIONS]
-        command += ["-msimd128"] if simd else []
-        # The compiler's cache would otherwise lie in the home directory, which may be read-only.
-        caches = {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
-        ran = subprocess.run(
-            command, cwd=folder, env={**os.environ, **caches}, capture_output=True, text=True
-        )
-        if ran.returncode:
-            raise SepkitError(
-                f"engine.c: cannot be compiled; {ran.stderr.strip().splitlines()[-1]}"
-            )
-        return (Path(folder) / "engine.wasm").read_bytes()
+    exports = [f"-Wl,--export=engine_{name}" for name in FUNCTIONS]
+    options = [*_WASM, *exports, *(["-msimd128"] if simd else [])]
+    return compiler.compile_source("engine.wasm", *options)
 
 
 def separator_script() -> str:

@@ -51,6 +51,7 @@ typedef struct {
   float *masks;                                     /* [source][frame][bin][channel] */
   float *cosine, *sine, *window;                    /* [sample of a frame] */
   lanes *transformed;                               /* work space of the Fourier transform */
+  float *rows;                                      /* [part][lane][sample of a frame] */
 } engine;
 
 static int panels(int columns) { return (columns + PANEL - 1) / PANEL; }
@@ -116,6 +117,7 @@ static char *arrange(engine *e, char *base) {
   e->sine = take(&end, FRAME);
   e->window = take(&end, FRAME);
   e->transformed = take(&end, 4l * FRAME * LANES);
+  e->rows = take(&end, 2l * FRAME * LANES);
   return end;
 }
 
@@ -178,9 +180,11 @@ static void rectify(float *values, long n) {
 
 /* ---- Fourier transform ---- */
 
-/* Transform 1024 complex numbers per lane (Stockham, radix 4), in place. */
-static void transform(engine *e, lanes *re, lanes *im) {
-  lanes *from_re = re, *from_im = im, *to_re = e->transformed + 2 * FRAME, *to_im = to_re + FRAME;
+/* Transform 1024 complex numbers per lane (Stockham, radix 4); return where the result is: first the
+   real parts, then the imaginary ones. */
+static const lanes *transform(engine *e) {
+  lanes *from_re = e->transformed, *from_im = from_re + FRAME;
+  lanes *to_re = from_im + FRAME, *to_im = to_re + FRAME;
   for (int n = FRAME, s = 1; n > 1; n /= 4, s *= 4) {
     int quarter = n / 4;
     for (int p = 0; p < quarter; p++) {
@@ -207,69 +211,101 @@ static void transform(engine *e, lanes *re, lanes *im) {
     from_re = to_re, to_re = swap;
     swap = from_im, from_im = to_im, to_im = swap;
   }
-  /* Five passes: the result is in the work space. */
-  for (int i = 0; i < FRAME; i++) re[i] = from_re[i], im[i] = from_im[i];
+  return from_re;
+}
+
+/* From a row for each lane to a register for each column. */
+static void interleave(const float *rows, lanes *to) {
+  for (int n = 0; n < FRAME; n++)
+    for (int lane = 0; lane < LANES; lane++) ((float *)(to + n))[lane] = rows[lane * FRAME + n];
+}
+
+/* And back. */
+static void spread(const lanes *from, float *rows) {
+  for (int n = 0; n < FRAME; n++)
+    for (int lane = 0; lane < LANES; lane++) rows[lane * FRAME + n] = ((const float *)(from + n))[lane];
 }
 
 /* Spectra of all frames. Frames travel in pairs: one as the real part, one as the imaginary. */
 static void analyse(engine *e, const float *samples, float *real, float *imaginary) {
-  lanes *re = e->transformed, *im = re + FRAME;
+  float *re_rows = e->rows, *im_rows = re_rows + LANES * FRAME;
   for (int first = 0; first < e->frames; first += BATCH) {
     for (int lane = 0; lane < LANES; lane++) {
       int last = e->frames - 1, a = first + lane, b = a + LANES;
       const float *x = samples + HOP * (long)(a < last ? a : last);
       const float *y = samples + HOP * (long)(b < last ? b : last);
-      for (int n = 0; n < FRAME; n++) re[n][lane] = x[n] * e->window[n], im[n][lane] = y[n] * e->window[n];
+      float *xs = re_rows + lane * FRAME, *ys = im_rows + lane * FRAME;
+      for (int n = 0; n < FRAME; n++) xs[n] = x[n] * e->window[n], ys[n] = y[n] * e->window[n];
     }
-    transform(e, re, im);
-    for (int lane = 0; lane < LANES; lane++)
-      for (int k = 0; k < BINS; k++) {
-        int mirror = (FRAME - k) % FRAME, a = first + lane, b = a + LANES;
-        float zr = re[k][lane], zi = im[k][lane], wr = re[mirror][lane], wi = im[mirror][lane];
-        if (a < e->frames) real[a * (long)BINS + k] = (zr + wr) / 2, imaginary[a * (long)BINS + k] = (zi - wi) / 2;
-        if (b < e->frames) real[b * (long)BINS + k] = (zi + wi) / 2, imaginary[b * (long)BINS + k] = (wr - zr) / 2;
+    interleave(re_rows, e->transformed), interleave(im_rows, e->transformed + FRAME);
+    const lanes *result = transform(e);
+    spread(result, re_rows), spread(result + FRAME, im_rows);
+    for (int lane = 0; lane < LANES; lane++) {
+      const float *zr = re_rows + lane * FRAME, *zi = im_rows + lane * FRAME;
+      int a = first + lane, b = a + LANES;
+      float *real_a = real + a * (long)BINS, *imaginary_a = imaginary + a * (long)BINS;
+      float *real_b = real + b * (long)BINS, *imaginary_b = imaginary + b * (long)BINS;
+      if (a < e->frames) {
+        real_a[0] = zr[0], imaginary_a[0] = 0;
+        for (int k = 1; k < BINS; k++)
+          real_a[k] = (zr[k] + zr[FRAME - k]) / 2, imaginary_a[k] = (zi[k] - zi[FRAME - k]) / 2;
       }
+      if (b < e->frames) {
+        real_b[0] = zi[0], imaginary_b[0] = 0;
+        for (int k = 1; k < BINS; k++)
+          real_b[k] = (zi[k] + zi[FRAME - k]) / 2, imaginary_b[k] = (zr[FRAME - k] - zr[k]) / 2;
+      }
+    }
   }
 }
 
-/* The mask of one bin; of a song with fewer channels than the network has, their mean. */
-static float mask_at(const engine *e, const float *mask, int bin, int channel, int n_channels) {
-  if (n_channels == e->channels) return mask[bin * e->channels + channel];
-  float sum = 0;
-  for (int c = 0; c < e->channels; c++) sum += mask[bin * e->channels + c];
-  return sum / e->channels;
+/* The masked spectrum of a channel's frame, or nothing after the last frame. */
+static void mask_frame(
+    const engine *e, const float *masks, int channel, int frame, int stop, float *re, float *im) {
+  const float *mask = masks + frame * (long)e->width;
+  const float *real = e->real + (channel * (long)e->frames + frame) * BINS;
+  const float *imaginary = e->imaginary + (channel * (long)e->frames + frame) * BINS;
+  int channels = e->channels;
+  if (frame >= stop)
+    for (int k = 0; k < BINS; k++) re[k] = im[k] = 0;
+  else if (channels == 1)
+    for (int k = 0; k < BINS; k++) re[k] = mask[k] * real[k], im[k] = mask[k] * imaginary[k];
+  else
+    for (int k = 0; k < BINS; k++, mask += channels) {
+      /* Of a song with fewer channels than the network has, the mean of their masks. */
+      float m = mask[channel];
+      if (e->n_channels < channels) {
+        m = 0;
+        for (int c = 0; c < channels; c++) m += mask[c];
+        m /= channels;
+      }
+      re[k] = m * real[k], im[k] = m * imaginary[k];
+    }
+  im[0] = im[BINS - 1] = 0; /* the first and the last bin are real */
 }
 
 /* Mask the spectra of the frames from `start` to `stop`, invert them and overlap-add them. */
 static void synthesise(
-    engine *e, const float *masks, int channel, int n_channels, int start, int stop, float *signal) {
-  const float *real = e->real + channel * (long)e->frames * BINS;
-  const float *imaginary = e->imaginary + channel * (long)e->frames * BINS;
-  lanes *re = e->transformed, *im = re + FRAME;
+    engine *e, const float *masks, int channel, int start, int stop, float *signal) {
+  float *re_rows = e->rows, *im_rows = re_rows + LANES * FRAME;
+  float ar[BINS], ai[BINS], br[BINS], bi[BINS]; /* of two frames, one in each part of a lane */
   for (long n = 0; n < HOP * (long)(stop - start + 3); n++) signal[n] = 0;
   for (int first = start; first < stop; first += BATCH) {
-    for (int lane = 0; lane < LANES; lane++)
-      for (int k = 0; k < BINS; k++) {
-        float part[4] = {0, 0, 0, 0}; /* of frames a and b: real, imaginary */
-        for (int i = 0; i < 2; i++) {
-          int frame = first + lane + i * LANES;
-          if (frame >= stop) continue;
-          float m = mask_at(e, masks + frame * (long)e->width, k, channel, n_channels);
-          part[2 * i] = m * real[frame * (long)BINS + k];
-          /* The first and the last bin are real. */
-          part[2 * i + 1] = k % (BINS - 1) ? m * imaginary[frame * (long)BINS + k] : 0;
-        }
-        /* Real and imaginary part change places: the inverse by the same transform. */
-        im[k][lane] = part[0] - part[3], re[k][lane] = part[1] + part[2];
-        int mirror = (FRAME - k) % FRAME;
-        im[mirror][lane] = part[0] + part[3], re[mirror][lane] = part[2] - part[1];
-      }
-    transform(e, re, im);
+    for (int lane = 0; lane < LANES; lane++) {
+      mask_frame(e, masks, channel, first + lane, stop, ar, ai);
+      mask_frame(e, masks, channel, first + lane + LANES, stop, br, bi);
+      /* Real and imaginary part change places: the inverse by the same transform. */
+      float *zr = re_rows + lane * FRAME, *zi = im_rows + lane * FRAME;
+      for (int k = 0; k < BINS; k++) zi[k] = ar[k] - bi[k], zr[k] = ai[k] + br[k];
+      for (int k = 1; k < BINS - 1; k++) zi[FRAME - k] = ar[k] + bi[k], zr[FRAME - k] = br[k] - ai[k];
+    }
+    interleave(re_rows, e->transformed), interleave(im_rows, e->transformed + FRAME);
+    const lanes *result = transform(e);
+    spread(result, re_rows), spread(result + FRAME, im_rows);
     for (int i = 0; i < BATCH && first + i < stop; i++) {
       float *out = signal + HOP * (long)(first + i - start);
-      const lanes *frame = i < LANES ? im : re;
-      for (int n = 0; n < FRAME; n++)
-        out[n] += frame[n][i % LANES] * e->window[n] * (1 / (1.5f * FRAME));
+      const float *frame = i < LANES ? im_rows + i * FRAME : re_rows + (i - LANES) * FRAME;
+      for (int n = 0; n < FRAME; n++) out[n] += frame[n] * e->window[n] * (1 / (1.5f * FRAME));
     }
   }
 }
@@ -488,7 +524,7 @@ void engine_invert(engine *e, int start, int stop) {
     for (long n = 0; n < length; n++) rest[n] = song[n];
     for (int s = 0; s < e->sources - 1; s++) {
       float *stem = e->stems + s * step + c * e->length;
-      synthesise(e, e->masks + (long)s * e->frames * e->width, c, e->n_channels, start, stop, stem);
+      synthesise(e, e->masks + (long)s * e->frames * e->width, c, start, stop, stem);
       /* Masks sum to 1: the last stem is what the others leave. */
       for (long n = 0; n < length; n++) rest[n] -= stem[n];
     }
