@@ -22,7 +22,7 @@ JUPYTER_BOOK = PATH="$(CURDIR)/$(BIN):$$PATH" $(NOTEBOOKS) \
 
 # The oldest versions are tried on what computes, and on the notebooks.
 LOWEST := files decoding encoding audio tracks datasets stft weights network masks model report_network losses batches remix \
-	objectives oracles separation bsseval metrics evaluation studio
+	objectives oracles engine separation bsseval metrics evaluation studio
 
 # What measures the tests: not needed to run them.
 MEASURES := mutmut==3.8.1 pytest-cov==7.1.0
@@ -82,7 +82,7 @@ linkcheck: weights .venv/installed ffmpeg $(NPM)
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/numpydoc lint sepkit/*.py sepkit/io/*.py
+	$(BIN)/numpydoc lint sepkit/*.py sepkit/io/*.py sepkit/engine/*.py
 	@# Beside the core, a docstring may name parameters in its sentences.
 	$(BIN)/numpydoc lint --ignore PR01 sepkit/cli/*.py sepkit/study/*.py sepkit/notebook/*.py sepkit/export/*.py
 	$(BIN)/mypy

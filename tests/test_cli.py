@@ -20,6 +20,7 @@ from helpers import noise
 import sepkit
 from sepkit import audio, cli, files, weights
 from sepkit.cli import stems
+from sepkit.engine import compiler, native
 from sepkit.errors import DatasetError
 from sepkit.io import decoding
 from sepkit.study import commands, evaluation, experiments, results
@@ -203,6 +204,25 @@ def test_a_model_may_be_a_weight_file(run, tmp_path, song, untrained):
     wanted = sepkit.separate(noise(6000), RATE, model=untrained, hop=7)
     for source, (stem, _) in stems_of(tmp_path / "stems").items():
         np.testing.assert_allclose(stem, wanted[source], atol=1e-6)
+
+
+def test_the_compiled_engine_writes_the_stems_of_numpy(run, tmp_path, song):
+    for engine in ("numpy", "compiled"):
+        assert run("separate", song, "--engine", engine, "-o", engine)[0] == 0
+    compiled = stems_of(tmp_path / "compiled")
+    for source, (stem, _) in stems_of(tmp_path / "numpy").items():
+        np.testing.assert_allclose(compiled[source][0], stem, atol=1e-6 * np.abs(noise(6000)).max())
+
+
+def test_an_engine_without_its_compiler_is_refused(run, tmp_path, song, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ziglang", None)
+    monkeypatch.setattr(compiler, "SOURCE", tmp_path / "engine.c")
+    (tmp_path / "engine.c").touch()
+    native.load.cache_clear()
+    assert_refused(
+        run("separate", song, "--engine", "compiled", "-o", "stems"), "ziglang", "sepkit[engine]"
+    )
+    assert not (tmp_path / "stems").exists()
 
 
 def test_progress_goes_to_the_terminal_by_standard_error(run, song, monkeypatch):
@@ -679,6 +699,7 @@ def test_separate_refuses_what_is_no_song(run, tmp_path, name, make, reason, ffm
         (["--output", "-", "--stems", "bass", "--json"], ["-o -", "--json"]),
         (["--hop", "0"], ["--hop", "0", "25"]),
         (["--hop", "26"], ["--hop", "26", "25"]),
+        (["--engine", "jax"], ["--engine", "numpy", "compiled"]),
         (["--hop", "fast"], ["--hop", "fast", "sepkit separate --help"]),
         (["--shifts", "2"], ["--shifts", "--help"]),
         (["--output"], ["--output", "sepkit separate --help"]),

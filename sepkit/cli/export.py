@@ -1,4 +1,4 @@
-"""The command that writes a model in a format of other engines."""
+"""The command that writes a model in a format of other programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sepkit.cli.output import say
 from sepkit.errors import ParameterError, SepkitError
 from sepkit.files import check_writable, read_json
 
-_DESCRIPTION = """Write a model in a format that other engines run. The ONNX file takes the
+_DESCRIPTION = """Write a model in a format that other programs run. The ONNX file takes the
 magnitudes of a song's STFT, in contexts of frames, and gives the masks of its sources; its metadata
 hold the sources, the sample rate, the STFT and the license of the weights. The format web is a
 folder with a page that separates songs in the browser, by itself. Both need packages:
@@ -22,7 +22,7 @@ pip install 'sepkit[export,notebook]'. What is there already is not replaced wit
 def add_to(commands: Any) -> None:
     """Add the command to what `argparse.ArgumentParser.add_subparsers` returns."""
     command = commands.add_parser(
-        "export", help="write a model for other engines", description=_DESCRIPTION
+        "export", help="write a model for other programs", description=_DESCRIPTION
     )
     command.add_argument(
         "model", metavar="MODEL", help="a model of `sepkit models`, or a .h5 weight file"

@@ -1,4 +1,4 @@
-"""Networks in the formats of other engines; the core imports none of it."""
+"""Networks in the formats of other programs; the core imports none of it."""
 
 import lazy_loader
 

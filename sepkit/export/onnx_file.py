@@ -1,4 +1,4 @@
-"""A network as an ONNX file, which other engines run, such as ONNX Runtime, in a browser too.
+"""A network as an ONNX file, which other programs run, such as ONNX Runtime, in a browser too.
 
 The graph is `sepkit.network.masks`: magnitudes in, masks out. What comes before and after, the STFT
 and the masking of the song's spectrum, is left to the program that runs it; what that needs to know

@@ -362,7 +362,6 @@ def test_stems_are_those_of_sepkit(browser, place, site, songs, reference, serve
         ("22050.wav", 3e-6),
         ("48000.wav", 3e-6),
         ("48000.flac", 1e-4),
-        ("song.m4a", 1e-4),
         pytest.param(
             "song.mp3",
             1e-5,
@@ -399,18 +398,33 @@ def test_a_browser_without_simd_separates_alike(browser, site, songs, reference)
     assert_separates(browser, songs, reference, "24 bits.wav", 1e-6, model="experiment3-float32")
 
 
-def test_mp3_without_the_library_separates_from_what_the_browser_decodes(
-    browser, site, songs, networks
-):
-    browser.open((site / "scalar" / "index.html").as_uri())  # a folder without mpg123
-    path = songs / "song.mp3"
+def decode(browser, path):
+    """A song as the browser itself decodes it."""
     browser.choose("#song", path)
     decoded = browser.run(
         """const { sound, rate } = await sepkitSound.decode(song(), 44100, async () => false);
         return packed({ rate, stems: { song: sound } });"""
     )
-    song = arrays(decoded)["song"]
-    expected, _ = audio.read(path)
+    return arrays(decoded)["song"]
+
+
+def test_m4a_separates_up_to_where_the_browser_ends_it(from_disk, songs, networks):
+    path = songs / "song.m4a"
+    song, (expected, _) = decode(from_disk, path), audio.read(path)
+    # ffmpeg gives whole blocks; the file's own end is in milliseconds, and some browsers go by it.
+    assert 0 <= len(expected) - len(song) <= RATE / 1000
+    np.testing.assert_allclose(song, expected[: len(song)], rtol=0, atol=1e-4)
+    stems, _ = separate(from_disk, path, model="experiment3-float32")
+    model = networks["experiment3-float32"]
+    assert_alike(stems, song, sepkit.separate(song, RATE, model=model), 1e-6)
+
+
+def test_mp3_without_the_library_separates_from_what_the_browser_decodes(
+    browser, site, songs, networks
+):
+    browser.open((site / "scalar" / "index.html").as_uri())  # a folder without mpg123
+    path = songs / "song.mp3"
+    song, (expected, _) = decode(browser, path), audio.read(path)
     assert song.shape == expected.shape
     np.testing.assert_allclose(song, expected, rtol=0, atol=1e-4)
     stems, _ = separate(browser, path, model="experiment3-float32")

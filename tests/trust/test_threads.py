@@ -21,7 +21,7 @@ def blas():
 
 def stems(seed):
     sound = np.random.default_rng(seed).standard_normal((12 * 44100, 2)).astype(np.float32) / 10
-    found = sepkit.separate(sound, 44100)
+    found = sepkit.separate(sound, 44100, engine=sys.argv[2])
     return [hashlib.sha256(stem.tobytes()).hexdigest() for stem in found.values()]
 
 before = blas()
@@ -32,11 +32,11 @@ print(json.dumps({"hashes": hashes, "before": before, "after": blas()}))
 """
 
 
-def separate(threads, at_once):
+def separate(threads, at_once, engine="numpy"):
     """Separate four songs, two of them alike, in a process of its own."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads)}
     environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-c", CODE, str(at_once)]
+    command = [sys.executable, "-c", CODE, str(at_once), engine]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return json.loads(run.stdout)
 
@@ -55,6 +55,12 @@ def test_two_songs_differ_and_one_is_always_the_same(alone):
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_stems_are_equal_bit_for_bit_on_any_number_of_threads(alone, threads, at_once):
     assert separate(threads, at_once)["hashes"] == alone["hashes"]
+
+
+@pytest.mark.parametrize(("threads", "at_once"), [(2, 1), (4, 4)])
+def test_compiled_stems_are_equal_bit_for_bit_on_any_number_of_threads(threads, at_once):
+    alone = separate(1, 1, "compiled")["hashes"]
+    assert separate(threads, at_once, "compiled")["hashes"] == alone
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 4])
