@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -41,7 +42,9 @@ from sepkit import (
     separation,
     stft,
     streaming,
+    weights,
 )
+from sepkit.engine import native
 from sepkit.stft import CONTEXT
 from sepkit.study import cards, evaluation
 from sepkit.tracks import RATE, SOURCES, Track
@@ -109,6 +112,28 @@ def fastest(times: dict[str, list[float]], ways: dict) -> list[float]:
     return min((times[way] for way in ways), key=median)
 
 
+class CompiledMasks:
+    """The masks of end-to-end contexts by the engine in C, for one thread: its steps one by one."""
+
+    def __init__(self, values: weights.Weights, n_frames: int):
+        self._engine = native.Engine(values, CONTEXT, n_frames)
+        self._shape = (len(SOURCES), n_frames, -(-stft.N_BINS // 16) * 16)  # whole panels
+
+    def _place(self, layer: int, shape: tuple[int, ...]) -> np.ndarray:
+        return self._engine._floats("place", math.prod(shape), layer).reshape(shape)
+
+    def __call__(self, magnitudes: np.ndarray) -> np.ndarray:
+        """Compute the masks (sources, frames, bins) of magnitudes (frames, bins, 1)."""
+        library, place, n_frames = native.load(), self._engine._place, len(magnitudes)
+        self._place(0, magnitudes.shape)[:] = magnitudes
+        library.engine_timbres(place)
+        library.engine_patterns(place)
+        library.engine_bottleneck(place)
+        library.engine_draw(place)
+        library.engine_average(place, 0, n_frames)
+        return self._place(5, self._shape)[:, :n_frames, : stft.N_BINS]
+
+
 def network_rows(seconds: float, ways: Ways) -> list[Row]:
     """Compare the forward pass with the report's two-dimensional convolutions."""
     import tensorflow as tf
@@ -139,6 +164,23 @@ def network_rows(seconds: float, ways: Ways) -> list[Row]:
     def dense_song():
         masks_of(song, 4 * n_threads, keep=lambda found: None)
 
+    def compiled(frames: np.ndarray, n_parts: int) -> Callable[[], list[np.ndarray]]:
+        """Return what does the same by the engine in C."""
+        size = -(-len(frames) // (CONTEXT * n_parts)) * CONTEXT
+        parts = [frames[i : i + size] for i in range(0, len(frames), size)]
+        engines: SimpleQueue[CompiledMasks] = SimpleQueue()
+        for _ in range(n_threads):
+            engines.put(CompiledMasks(values, size))
+
+        def one(part: np.ndarray) -> np.ndarray:
+            engine = engines.get()
+            try:
+                return engine(part)
+            finally:
+                engines.put(engine)
+
+        return lambda: list(pool.map(one, parts))
+
     def theirs(part):
         return [np.asarray(mask) for mask in convolutional(tf.constant(part))]
 
@@ -148,14 +190,22 @@ def network_rows(seconds: float, ways: Ways) -> list[Row]:
     song_ways, _ = ways.near_fastest("batches", trial, count=len(magnitudes) // BATCH)
     with ThreadPoolExecutor(n_threads) as pool, threadpoolctl.threadpool_limits(1, "blas"):
         ours = np.concatenate(dense(), axis=1).reshape(wanted.shape)
+        in_c = compiled(song[: BATCH * CONTEXT], n_threads)
+        in_c_song = compiled(song, 4 * n_threads)
+        same = np.concatenate(in_c(), axis=1).reshape(wanted.shape)
         bare = [measure.bare_products(products_of(dense), BURST)]
         bare.append(measure.bare_products(products_of(dense_song), 1))
         # Batches follow each other, so that neither finds the other's memory in the cache.
-        one = alternate({"dense": burst(dense), "bare": bare[0], **burst_ways}, repeats=51)
+        one = alternate(
+            {"dense": burst(dense), "in C": burst(in_c), "bare": bare[0], **burst_ways}, repeats=51
+        )
         one = {name: [t / BURST for t in times] for name, times in one.items()}
-        whole = alternate({"dense": dense_song, "bare": bare[1], **song_ways}, repeats=21)
-    error = np.abs((ours - wanted) * magnitudes[:BATCH]).max() / magnitudes[:BATCH].max()
-    assert error < 1e-5, error
+        whole = alternate(
+            {"dense": dense_song, "in C": in_c_song, "bare": bare[1], **song_ways}, repeats=21
+        )
+    heard = magnitudes[:BATCH] / magnitudes[:BATCH].max()
+    error, other = (np.abs((found - wanted) * heard).max() for found in (ours, same))
+    assert max(error, other) < 1e-5, (error, other)
 
     rows = []
     for name, times, near in (
@@ -167,7 +217,10 @@ def network_rows(seconds: float, ways: Ways) -> list[Row]:
                     None, note=f"a batch of Conv2D by {told(tried)}; largest difference of the "
                                f"outputs: {error:.1e} of their peak")
         )  # fmt: skip
-        rows.append(near_limit("network", name, times["dense"], times["bare"], PRODUCTS, goal=0.7))
+        for how, spent in (("NumPy", times["dense"]), ("compiled", times["in C"])):
+            rows.append(
+                near_limit("network", f"{name}, {how}", spent, times["bare"], PRODUCTS, goal=0.7)
+            )
     return rows
 
 

@@ -366,6 +366,22 @@ def test_a_library_that_cannot_be_written_is_one_line(installation):
     one_line(error, "engine-", "cannot be written to", "installed sepkit")
 
 
+def test_a_library_that_is_damaged_is_one_line(installation):
+    native.library_path().parent.mkdir()
+    native.library_path().write_bytes(b"no library")
+    with pytest.raises(SepkitError) as error:
+        sepkit.separate(noise(3000), RATE, engine="compiled")
+    one_line(error, "engine-", "cannot be loaded", "remove it")
+
+
+@pytest.mark.usefixtures("library")
+def test_more_than_an_engine_has_memory_for_is_refused():
+    small = native.Engine(random_network(SMALL), 4, 9)
+    with pytest.raises(ParameterError) as error:
+        small.separate(noise(1024 + 13 * 256), slice(0, 13), np.empty((4, 2560, 2), np.float32))
+    one_line(error, "2 contexts", "at most 1", "n_frames")
+
+
 def test_an_unknown_engine_is_one_line():
     with pytest.raises(ParameterError) as error:
         sepkit.separate(noise(3000), RATE, engine="jax")

@@ -15,6 +15,7 @@ import numpy as np
 
 from sepkit import weights
 from sepkit.engine import compiler
+from sepkit.errors import ParameterError, SepkitError
 from sepkit.files import atomic_write, writing_to
 from sepkit.stft import FRAME_LENGTH, HOP_LENGTH
 from sepkit.weights import Weights
@@ -68,7 +69,7 @@ def load() -> ctypes.CDLL:
     MissingPackageError
         When it has to be compiled and ziglang is not installed.
     SepkitError
-        When the compiler fails, or the library cannot be written beside the package.
+        When the compiler fails, or the library cannot be written beside the package or loaded.
     """
     path = library_path()
     if not path.exists():
@@ -77,9 +78,12 @@ def load() -> ctypes.CDLL:
             path.parent.mkdir(exist_ok=True)
             with atomic_write(path) as beside:
                 beside.write_bytes(content)
-    library = ctypes.CDLL(str(path))
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise SepkitError(f"{path}: cannot be loaded ({error}); remove it") from error
     library.engine_size.restype = ctypes.c_long
-    for name in ("create", "weights", "samples", "stem"):
+    for name in ("create", "weights", "samples", "stem", "place"):
         getattr(library, f"engine_{name}").restype = ctypes.c_void_p
     return library
 
@@ -101,9 +105,10 @@ class Engine:
         channels, n_sources = weights.check_shapes(values)
         sizes = weights.infer_sizes(values)
         self._library, self._context, self._hop = load(), sizes.context, hop
+        self._n_contexts = max(0, n_frames - sizes.context) // hop + 1
         numbers = (
             channels, n_sources, sizes.n_timbres, sizes.n_patterns, sizes.pattern, sizes.n_shared,
-            sizes.context, hop, max(0, n_frames - sizes.context) // hop + 1,
+            sizes.context, hop, self._n_contexts,
         )  # fmt: skip
         self._memory = np.empty(self._library.engine_size(*numbers) + 64, np.uint8)
         aligned = -(-self._memory.ctypes.data // 64) * 64
@@ -130,9 +135,19 @@ class Engine:
             The frames that cover the samples that are wanted.
         stems : ndarray of shape (n_sources, n_wanted, n_channels), float32
             Where the stems are written, from the first sample on that these frames cover fully.
+
+        Raises
+        ------
+        ParameterError
+            When there are more contexts than the engine has memory for.
         """
         n_frames = (len(samples) - FRAME_LENGTH) // HOP_LENGTH + 1
         n_contexts = (n_frames - self._context) // self._hop + 1
+        if n_contexts > self._n_contexts:
+            raise ParameterError(
+                f"{len(samples)} samples: {n_contexts} contexts, of at most {self._n_contexts}; "
+                "give n_frames when the engine is made"
+            )
         n_sources, length, n_channels = stems.shape
         for channel in range(n_channels):
             self._floats("samples", len(samples), channel)[:] = samples[:, channel]
