@@ -149,6 +149,8 @@ def network_rows(seconds: float, ways: Ways) -> list[Row]:
     song = magnitudes.reshape(-1, *magnitudes.shape[2:])
 
     n_threads = measure.blas_threads()
+    # As long as the stretches of `separate`.
+    n_parts = -(-len(song) * stft.HOP_LENGTH // streaming._STRETCH)
     separation.separate(noise(1), RATE)  # what a process does once
 
     def masks_of(frames: np.ndarray, n_parts: int, keep=lambda found: found) -> list:
@@ -162,7 +164,7 @@ def network_rows(seconds: float, ways: Ways) -> list[Row]:
 
     # Of a whole song neither keeps the masks, nor does `separate`.
     def dense_song():
-        masks_of(song, 4 * n_threads, keep=lambda found: None)
+        masks_of(song, n_parts, keep=lambda found: None)
 
     def compiled(frames: np.ndarray, n_parts: int) -> Callable[[], list[np.ndarray]]:
         """Return what does the same by the engine in C."""
@@ -191,7 +193,7 @@ def network_rows(seconds: float, ways: Ways) -> list[Row]:
     with ThreadPoolExecutor(n_threads) as pool, threadpoolctl.threadpool_limits(1, "blas"):
         ours = np.concatenate(dense(), axis=1).reshape(wanted.shape)
         in_c = compiled(song[: BATCH * CONTEXT], n_threads)
-        in_c_song = compiled(song, 4 * n_threads)
+        in_c_song = compiled(song, n_parts)
         same = np.concatenate(in_c(), axis=1).reshape(wanted.shape)
         bare = [measure.bare_products(products_of(dense), BURST)]
         bare.append(measure.bare_products(products_of(dense_song), 1))

@@ -100,13 +100,13 @@ def against(
     )  # fmt: skip
 
 
-def near_limit(group: str, name: str, ours: list[float], limit: list[float], who: str, **more):
+def near_limit(group: str, name: str, ours: list[float], bare: list[float], who: str, **more):
     """Compare with a limit, the fastest runs with each other.
 
     Whatever else a machine does slows what moves memory more than what multiplies in the cache: of
     fractions of medians, the second run may find another half.
     """
-    return against(group, name, ours, limit, who, typical=min, **more)
+    return against(group, name, ours, bare, who, typical=min, **more)
 
 
 def within(group: str, name: str, ours: float, budget: float, unit: str, **more) -> Row:

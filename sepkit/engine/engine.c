@@ -3,8 +3,7 @@
    The network of sepkit/network.py and the averaging of sepkit/masks.py once more, in plain C
    without a library. Compiled to WebAssembly it separates songs in a page (separator.js).
 
-   A wider register (LANES) and larger tiles suit a computer's own processor; benchmarks/native.py
-   compiles it so.
+   Wider registers (LANES) and larger tiles suit a computer's own processor: native.py compiles it so.
 
    All matrices are stored row by row. The letters are those of the book's glossary: a frame has
    513 bins, a context some 25 frames, one every `hop` frames. */
