@@ -44,10 +44,19 @@ def test_rows_of_another_machine_are_not_replaced():
     assert benchmarks.replaced({**some, "machine": {**machine, "cores": 4}}, before) == {}
 
 
-def test_limits_are_compared_by_the_fastest_runs_and_others_by_medians():
-    times = [2.0, 3.0, 10.0], [1.0, 9.0, 9.0]
-    assert measure.near_limit("song", "a song", *times, benchmarks.PRODUCTS, goal=0.7).ratio == 0.5
-    assert measure.against("song", "a song", *times, "another", None).ratio == 3.0
+def test_limits_are_compared_turn_by_turn_and_others_by_medians():
+    times = [2.0, 3.0, 10.0], [1.0, 1.8, 9.0]
+    near = measure.near_limit("song", "a song", *times, benchmarks.PRODUCTS, 0.7)
+    assert (near.ratio, near.upper, near.met) == (0.6, pytest.approx(0.75), False)
+    assert measure.against("song", "a song", *times, "another", None).ratio == pytest.approx(0.6)
+    with pytest.raises(ValueError, match="zip"):
+        measure.near_limit("song", "a song", times[0], times[1][:2], benchmarks.PRODUCTS, None)
+
+
+def test_a_fraction_has_fallen_if_even_its_upper_quartile_has():
+    noisy, slower = ({**row(0.3), "upper": upper} for upper in (0.45, 0.35))
+    assert benchmarks.regressions([noisy], [row(0.5)], 0.8) == []
+    assert len(benchmarks.regressions([slower], [row(0.5)], 0.8)) == 1
 
 
 def test_the_products_of_a_run_are_recorded_with_those_of_its_gradients():
