@@ -68,13 +68,10 @@ def convolution_matrix(kernel: Any, *, context: int = CONTEXT) -> Any:
     xp = array_namespace(kernel)
     taps, n, m = kernel.shape
     n_positions = context - taps + 1
-    # A row for each position: the kernel, then zeros, one frame more of them than a context has.
-    # Repeated end to end and cut into contexts, it moves on by a frame from context to context.
-    kernel = xp.reshape(xp.transpose(kernel, (2, 0, 1)), (m, taps * n))
-    period = xp.pad(kernel, [[0, 0], [0, n_positions * n]])
-    rows = xp.tile(period, (1, n_positions))[:, : n_positions * context * n]
-    rows = xp.transpose(xp.reshape(rows, (m, n_positions, context * n)), (1, 0, 2))
-    return xp.reshape(rows, (n_positions * m, context * n))
+    rows = xp.reshape(xp.transpose(kernel, (2, 0, 1)), (m, taps * n))
+    # The same rows at each position, a frame further to the right each time.
+    zeros_around = [(p * n, (n_positions - 1 - p) * n) for p in range(n_positions)]
+    return xp.concatenate([xp.pad(rows, ((0, 0), zeros)) for zeros in zeros_around])
 
 
 def prepare(weights: Weights) -> Prepared:

@@ -117,7 +117,7 @@ class RemixBatches:
         batch *= 10 ** (rng.uniform(-self.remix.gain, self.remix.gain, shape) / 20)
         if self.remix.equalizer:
             batch = _equalize(batch, rng, self.remix.equalizer)
-        return batch.astype(np.float32)
+        return batch.astype(np.float32, copy=False)
 
     def identity(self) -> dict[str, Any]:
         """Return all that decides the batches, as JSON values."""
