@@ -56,7 +56,7 @@ BURST = 10
 KEEP = 0.8
 """Part of a committed fraction of a limit that has to stay on the machine that it names."""
 KEEP_ELSEWHERE = 0.5
-"""And on another one: a forward pass reached 0.67 of its products here, 0.43 there."""
+"""And on another one: NumPy's forward pass reached 0.67 of its products on AMD, 0.43 on Intel."""
 
 
 def noise(seconds: float, channels: int = 2, seed: int = 0) -> np.ndarray:
